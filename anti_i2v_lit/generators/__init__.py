@@ -1,0 +1,10 @@
+"""Black-box image-to-video pipelines, for evaluation."""
+
+from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.registry import Registry
+
+GENERATORS: Registry[VideoGenerator] = Registry(
+    "generator",
+    "anti_i2v_lit.generators.base:VideoGenerator",
+    {"cogvideox": "anti_i2v_lit.generators.cogvideox:CogVideoXGenerator"},
+)

@@ -1,0 +1,167 @@
+"""The white-box seam: photo -> condition -> denoiser features, with gradients to the photo."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from anti_i2v_lit.checks import check_in, check_photos
+from anti_i2v_lit.types import Condition, Denoised, Draw
+
+
+class Surrogate(ABC):
+    """A frozen image-to-video model that gradients flow through.
+
+    It is a plain object, not an `nn.Module`, so that no LightningModule that holds it ever
+    registers, moves, broadcasts or checkpoints its weights.
+
+    A variant provides the hooks with a leading underscore and `modules`; this class guarantees
+    frozen weights in eval mode, checked photos, known taps, and finite shapes.
+    """
+
+    Config: type[Any]
+
+    @property
+    @abstractmethod
+    def modules(self) -> Sequence[nn.Module]:
+        """All networks that hold weights."""
+
+    @property
+    @abstractmethod
+    def view_size(self) -> tuple[int, int]:
+        """(H, W) in pixels of the views it takes."""
+
+    @property
+    @abstractmethod
+    def num_frames(self) -> int:
+        """Frames of the reference clip."""
+
+    @property
+    @abstractmethod
+    def num_timesteps(self) -> int:
+        """Length of the training schedule; timesteps are integers in [0, num_timesteps)."""
+
+    @property
+    @abstractmethod
+    def denoiser_taps(self) -> tuple[str, ...]:
+        """Names of the denoiser's taps, shallow to deep."""
+
+    @property
+    @abstractmethod
+    def encoder_taps(self) -> tuple[str, ...]:
+        """Names of the VAE encoder's taps, shallow to deep."""
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls) -> Self:
+        """A miniature with seeded random weights and the published structure, for tests."""
+
+    @abstractmethod
+    def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition: ...
+
+    @abstractmethod
+    def _encode_clip(self, clips: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _denoise(
+        self, condition: Condition, draw: Draw, taps: frozenset[str], prediction: bool
+    ) -> Denoised: ...
+
+    @final
+    def freeze(self) -> None:
+        """Put every network in eval mode without gradients; adapters call this when loaded."""
+        for module in self.modules:
+            module.requires_grad_(False).eval()
+
+    @final
+    def to(self, device: torch.device | str) -> Self:
+        """Move the weights; returns self."""
+        for module in self.modules:
+            module.to(device)
+        return self
+
+    @final
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.modules[0].parameters()).device
+
+    @final
+    def condition(
+        self, views: Tensor, encoder_taps: frozenset[str] = frozenset()
+    ) -> Condition:
+        """Encode views as the model's image condition, with gradients.
+
+        Args:
+            views: [B, 3, H, W] in [0, 1], float32, of `view_size`.
+            encoder_taps: names out of `encoder_taps` to return as features.
+
+        Raises:
+            ValueError: wrong shape, range or tap name.
+        """
+        check_photos(views, "views")
+        if tuple(views.shape[-2:]) != self.view_size:
+            raise ValueError(f"views: expected {self.view_size} pixels, got {views.shape[-2:]}")
+        for name in encoder_taps:
+            check_in(name, self.encoder_taps, "encoder tap")
+        return self._condition(views, encoder_taps)
+
+    @final
+    @torch.no_grad()
+    def encode_clip(self, clips: Tensor) -> Tensor:
+        """Encode reference clips; no gradient.
+
+        Args:
+            clips: [B, num_frames, 3, H, W] in [0, 1].
+
+        Returns:
+            Latents [B, F, C, h, w] in the denoiser's scale.
+        """
+        check_photos(clips.flatten(0, 1), "clip frames")
+        return self._encode_clip(clips)
+
+    @final
+    def draw(self, clip_latents: Tensor, generators: Sequence[torch.Generator],
+             prompts: Sequence[str], timestep_range: tuple[float, float] = (0.0, 1.0)) -> Draw:
+        """Draw timestep and noise for each photo from its own generator.
+
+        Args:
+            clip_latents: [B, F, C, h, w].
+            generators: one CPU generator per photo.
+            prompts: one text per photo.
+            timestep_range: lowest and highest timestep, as shares of the schedule.
+        """
+        low = int(timestep_range[0] * self.num_timesteps)
+        high = max(int(timestep_range[1] * self.num_timesteps), low + 1)
+        steps = [torch.randint(low, high, (), generator=g) for g in generators]
+        noise = [torch.randn(clip_latents.shape[1:], generator=g) for g in generators]
+        return Draw(
+            clip_latents=clip_latents,
+            noise=torch.stack(noise).to(clip_latents),
+            timesteps=torch.stack(steps).to(clip_latents.device),
+            prompts=tuple(prompts),
+        )
+
+    @final
+    def denoise(
+        self, condition: Condition, draw: Draw, taps: frozenset[str], prediction: bool
+    ) -> Denoised:
+        """Run the denoiser once on the noised clip under an image condition.
+
+        Args:
+            condition: from `condition`.
+            draw: from `draw`.
+            taps: denoiser taps to return.
+            prediction: whether the output is needed; without it, blocks after the deepest tap
+                do not run.
+
+        Raises:
+            ValueError: unknown tap.
+        """
+        for name in taps:
+            check_in(name, self.denoiser_taps, "denoiser tap")
+        return self._denoise(condition, draw, taps, prediction)
