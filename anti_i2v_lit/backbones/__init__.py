@@ -1,0 +1,1 @@
+"""Small pretrained networks that judge pictures, and their bundled weights."""
