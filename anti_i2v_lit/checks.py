@@ -14,7 +14,16 @@ class PhotoFailure(ValueError):
 
 
 class NonFiniteLoss(PhotoFailure):
-    """A loss or gradient became NaN or infinite; names the photo, the term and the step."""
+    """A loss or gradient became NaN or infinite; names the photos, the term and the step.
+
+    Args:
+        message: what became non-finite, where, and what to do.
+        keys: the photos that it concerns; the others of the batch can go on.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 def check_photos(photos: Tensor, name: str = "photos") -> None:

@@ -1,1 +1,1 @@
-
+"""HOW a photo changes: the one loop, its optimiser, its draws, and the gate."""

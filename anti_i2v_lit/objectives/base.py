@@ -64,6 +64,7 @@ class Objective(ABC):
         if bad:
             raise NonFiniteLoss(
                 f"objective {type(self).__name__} became non-finite at step {step} "
-                f"for {', '.join(bad)}; lower its weight or run the surrogate in float32"
+                f"for {', '.join(bad)}; lower its weight or run the surrogate in float32",
+                tuple(bad),
             )
         return value

@@ -1,0 +1,26 @@
+"""`anti-i2v verify DIR`: do the files, the manifest and the originals agree?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the --out of a run")
+    parser.add_argument("--workers", type=int, default=4, help="files read at once")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every finding; 2 if there is any."""
+    from anti_i2v_lit.archive.ledger import Ledger
+    from anti_i2v_lit.archive.verify import verify
+
+    findings = verify(arguments.folder, workers=arguments.workers)
+    for finding in findings:
+        print(finding)
+    rows = Ledger(arguments.folder).rows().values()
+    cloaked = sum(row.status == "cloaked" for row in rows)
+    print(f"{cloaked} cloaked photos checked, {len(findings)} findings")
+    return 2 if findings else 0

@@ -1,0 +1,63 @@
+"""Settings of the attack itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from anti_i2v_lit.checks import check_at_least, check_between
+
+
+@dataclass(kw_only=True)
+class AttackConfig:
+    """How often, how far and against what the photo is changed.
+
+    Attributes:
+        steps: sign steps per photo.
+        step_8bit: size of a step, in grey levels of the written file.
+        budget_8bit: largest change of a channel, in grey levels of the written file.
+        momentum: share of the accumulated gradient kept per step, 0 to 1 (MI-FGSM; 0 = plain PGD).
+        random_start: random signs at the start, as a share of the budget. Untargeted distances
+            have no gradient at the photo itself, so 0 is refused by none but useful to few.
+        num_draws: distinct (view, timestep, noise) draws per photo; each is encoded once and
+            its reference features are cached, so that a step costs one forward and backward.
+        timestep_low: lowest timestep, as a share of the training schedule.
+        timestep_high: highest timestep, as a share of the training schedule.
+        batch_size: photos optimised together on one device.
+        checkpoint_every: steps between saves of the photos in flight; most that a kill can lose.
+        transforms: purifications to draw from, one per step and photo: a list of
+            {name, severity (largest, 0 to 1), <fields of that purification>}.
+        transform_share: share of steps that use a transform, 0 to 1.
+        anchor: target image of the anchor terms: "texture" (built in) or the path of an image.
+        prompt: text condition of the reference clip.
+        num_verification_draws: fixed draws of the main view by which a photo is judged before
+            and after; they are never used to optimise.
+    """
+
+    steps: int = 200
+    step_8bit: float = 1.0
+    budget_8bit: float = 16.0
+    momentum: float = 0.0
+    random_start: float = 0.1
+    num_draws: int = 16
+    timestep_low: float = 0.0
+    timestep_high: float = 1.0
+    batch_size: int = 1
+    checkpoint_every: int = 25
+    transforms: list[dict[str, Any]] = field(default_factory=list)
+    transform_share: float = 0.5
+    anchor: str = "texture"
+    prompt: str = "a person is talking"
+    num_verification_draws: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot mean anything."""
+        for name in ("steps", "num_draws", "batch_size", "checkpoint_every"):
+            check_at_least(getattr(self, name), 1, f"attack.{name}")
+        check_at_least(self.num_verification_draws, 1, "attack.num_verification_draws")
+        check_between(self.budget_8bit, 0.5, 255.0, "attack.budget_8bit")
+        check_between(self.step_8bit, 0.01, self.budget_8bit, "attack.step_8bit")
+        for name in ("momentum", "random_start", "transform_share"):
+            check_between(getattr(self, name), 0.0, 1.0, f"attack.{name}")
+        check_between(self.timestep_low, 0.0, 1.0, "attack.timestep_low")
+        check_between(self.timestep_high, self.timestep_low, 1.0, "attack.timestep_high")

@@ -1,0 +1,149 @@
+"""From an optimised canvas to a file that was written, read again, judged and put in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.cloaking.gate import GateConfig
+from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.cloaking.loop import CloakLoop
+from anti_i2v_lit.data.folder import SourceFile
+from anti_i2v_lit.data.framing import Framing
+from anti_i2v_lit.data.photo import DecodedPhoto
+from anti_i2v_lit.data.reading import ReadingConfig, read_photo
+from anti_i2v_lit.data.writing import OutputConfig, output_name, write_photo
+from anti_i2v_lit.metrics.imperceptibility import imperceptibility
+from anti_i2v_lit.purifications.platform import PlatformConfig, PlatformStack
+from anti_i2v_lit.seeds import generator_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of a written file.
+
+    Attributes:
+        complaints: limits that it broke; empty if it was put in place.
+        output: path relative to the output folder.
+        sha256: digest of the written file.
+        figures: psnr, ssim, ciede2000, lpips, max_change_8bit, loss_first, loss_last,
+            residual_kept, loss_kept.
+    """
+
+    complaints: tuple[str, ...]
+    output: str
+    sha256: str
+    figures: Mapping[str, float]
+
+
+class Finisher:
+    """Applies, writes, measures, verifies and publishes cloaks.
+
+    Args:
+        loop: judges loss on the written pixels.
+        framing: carries residuals to full size.
+        gate: limits of visibility.
+        reading: limits for reading the file back.
+        output: how files are written.
+        out: folder of the cloaks.
+        staging: folder on the same file system for files that are not judged yet.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: CloakLoop,
+        framing: Framing,
+        gate: GateConfig,
+        reading: ReadingConfig,
+        output: OutputConfig,
+        out: Path,
+        staging: Path,
+    ) -> None:
+        self.loop, self.framing, self.gate = loop, framing, gate
+        self.reading, self.output = reading, output
+        self.out, self.staging = out, staging
+        self.platform = PlatformStack(PlatformConfig())
+
+    @torch.no_grad()
+    def apply(self, job: PhotoJob, photo: DecodedPhoto) -> DecodedPhoto:
+        """Carry the canvas residual to full size and add it in the photo's own colour space."""
+        residual = (self.loop.cloaked_canvas(job) - job.canvas)[0].cpu()
+        full = self.framing.to_photo(residual, job.photo_size)
+        return photo.changed(full, job.budget_8bit)
+
+    @torch.no_grad()
+    def finish(self, job: PhotoJob, source: SourceFile, photo: DecodedPhoto) -> Verdict:
+        """Write the cloak, judge the written file, and put it in place if it passes.
+
+        Raises:
+            PhotoFailure: the cloak equals the photo, or the written file cannot be read back.
+        """
+        name = output_name(job.key, photo, self.output)
+        staged = self.staging / name
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        sha256 = write_photo(self.apply(job, photo), staged, self.output)
+        written = read_photo(SourceFile(key=name, path=staged), self.reading)
+        figures = self._figures(job, photo, written)
+        complaints = self.gate.complaints(figures)
+        if figures["max_change_8bit"] == 0:
+            raise PhotoFailure("the cloak equals the photo: nothing changed within the budget")
+        if complaints:
+            staged.unlink()
+        else:
+            publish(staged, self.out / name)
+        return Verdict(complaints=tuple(complaints), output=name, sha256=sha256, figures=figures)
+
+    def _figures(
+        self, job: PhotoJob, photo: DecodedPhoto, written: DecodedPhoto
+    ) -> dict[str, float]:
+        clean, cloak = photo.srgb(), written.srgb()
+        if clean.shape != cloak.shape:
+            raise PhotoFailure(
+                f"the written file has {tuple(cloak.shape[-2:])} pixels, "
+                f"the photo {tuple(clean.shape[-2:])}"
+            )
+        figures = dict(imperceptibility(clean, cloak))
+        figures["max_change_8bit"] = written.max_change_8bit(photo)
+        clean_after, cloak_after = self._platform(job, clean), self._platform(job, cloak)
+        figures["residual_kept"] = share_kept(cloak - clean, cloak_after - clean_after)
+        losses = [
+            self.loop.judge(job, self._canvas(job, image))
+            for image in (clean, cloak, clean_after, cloak_after)
+        ]
+        figures["loss_first"], figures["loss_last"] = losses[0], losses[1]
+        gained = losses[0] - losses[1]
+        kept = losses[2] - losses[3]
+        figures["loss_kept"] = kept / gained if gained > 0 else 0.0
+        return figures
+
+    def _canvas(self, job: PhotoJob, image: Tensor) -> Tensor:
+        height, width = job.canvas.shape[-2:]
+        return self.framing.to_size(image, (height, width))[None]
+
+    def _platform(self, job: PhotoJob, image: Tensor) -> Tensor:
+        generator = generator_for(self.loop.seed, job.key, 0, "platform")
+        return self.platform.purify(image[None], 1.0, generator)[0]
+
+
+def share_kept(residual: Tensor, after: Tensor) -> float:
+    """Projection of the residual that is left on the original one; 1 = all kept."""
+    energy = float((residual.double() ** 2).sum())
+    return float((residual.double() * after.double()).sum()) / energy if energy > 0 else 0.0
+
+
+def publish(staged: Path, final: Path) -> None:
+    """Rename a complete, synced file to its final name and sync the folder."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(staged, final)
+    descriptor = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

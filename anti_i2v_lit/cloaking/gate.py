@@ -1,0 +1,58 @@
+"""How visible is it? Over the limit the budget is lowered and the photo tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anti_i2v_lit.checks import check_at_least, check_between
+
+
+@dataclass(kw_only=True)
+class GateConfig:
+    """Limits on the written file; 0 switches a limit off.
+
+    Attributes:
+        min_psnr_db: lowest peak signal-to-noise ratio, in decibels.
+        min_ssim: lowest structural similarity, 0 to 1.
+        max_ciede2000: largest mean colour difference, in CIEDE2000 units.
+        max_lpips: largest LPIPS (AlexNet) distance.
+        budget_factor: factor on the budget for the next attempt, 0 to 1 exclusive.
+        max_attempts: attempts before the photo is refused.
+    """
+
+    min_psnr_db: float = 24.0
+    min_ssim: float = 0.6
+    max_ciede2000: float = 8.0
+    max_lpips: float = 0.6
+    budget_factor: float = 0.75
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse limits that cannot mean anything."""
+        for name in ("min_psnr_db", "min_ssim", "max_ciede2000", "max_lpips"):
+            check_at_least(getattr(self, name), 0.0, f"gate.{name}")
+        check_between(self.budget_factor, 0.1, 0.99, "gate.budget_factor")
+        check_at_least(self.max_attempts, 1, "gate.max_attempts")
+
+    def complaints(self, figures: Mapping[str, float]) -> list[str]:
+        """Sentences about every limit that is broken; empty if the photo may be published.
+
+        Args:
+            figures: `psnr`, `ssim`, `ciede2000`, `lpips` of the written file against the photo.
+        """
+        found = []
+        for name, figure, unit in (
+            ("min_psnr_db", "psnr", " dB"),
+            ("min_ssim", "ssim", ""),
+        ):
+            limit = getattr(self, name)
+            if limit > 0 and figures[figure] < limit:
+                found.append(
+                    f"{figure} {figures[figure]:.3g}{unit} is below gate.{name}={limit:g}"
+                )
+        for name, figure in (("max_ciede2000", "ciede2000"), ("max_lpips", "lpips")):
+            limit = getattr(self, name)
+            if limit > 0 and figures[figure] > limit:
+                found.append(f"{figure} {figures[figure]:.3g} is above gate.{name}={limit:g}")
+        return found

@@ -1,0 +1,114 @@
+"""Dry run: read every file, time a few steps on one photo, write nothing."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from anti_i2v_lit.archive.ledger import Ledger
+from anti_i2v_lit.archive.plan import Candidate, Costs, Plan, make_plan
+from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.cloaking.build import build_loop, build_surrogates
+from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.cloaking.optimiser import SignDescent
+from anti_i2v_lit.data.folder import SourceFile, scan
+from anti_i2v_lit.data.framing import Framing
+from anti_i2v_lit.data.reading import read_photo
+from anti_i2v_lit.settings import Settings
+
+
+def plan(
+    settings: Settings,
+    *,
+    photos: Sequence[str],
+    out: Path,
+    trial_steps: int,
+    free_bytes: int | None,
+) -> Plan:
+    """Find out what a run would do.
+
+    Args:
+        settings: settings of the run.
+        photos: files, folders and globs.
+        out: folder of the cloaks; need not exist.
+        trial_steps: steps timed on the first readable photo; 0 makes no estimate.
+        free_bytes: free space at `out`.
+
+    Raises:
+        ValueError: nothing found, or `out` inside an input.
+    """
+    found = scan([str(p) for p in photos], out)
+    candidates = [_candidate(source, settings) for source in found.sources]
+    candidates += [Candidate(key=key, refusal=reason) for key, reason in found.broken]
+    finished = Ledger(out).finished() if out.is_dir() else set()
+    refused = {c.key for c in candidates if c.refusal}
+    todo = [s for s in found.sources if s.key not in refused and s.key not in finished]
+    seconds = 0.0
+    if todo and trial_steps > 0:
+        seconds = _seconds_per_step(settings, todo[0], trial_steps) * settings.attack.steps
+    # Linux counts the peak in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    costs = Costs(
+        seconds_per_photo=seconds,
+        devices=_devices(settings),
+        batch_size=settings.attack.batch_size,
+        fixed_bytes=peak * (1 if sys.platform == "darwin" else 1024),
+    )
+    return make_plan(candidates, finished, costs, free_bytes)
+
+
+def _candidate(source: SourceFile, settings: Settings) -> Candidate:
+    try:
+        decoded = read_photo(source, settings.reading)
+    except PhotoFailure as failure:
+        return Candidate(key=source.key, refusal=str(failure))
+    height, width = decoded.size
+    return Candidate(
+        key=source.key,
+        format=decoded.format,
+        size_bytes=source.path.stat().st_size,
+        pixels=height * width,
+    )
+
+
+def _devices(settings: Settings) -> int:
+    devices = settings.trainer.get("devices", 1)
+    nodes = int(settings.trainer.get("num_nodes", 1))
+    return (int(devices) if str(devices).isdigit() else 1) * nodes
+
+
+def _seconds_per_step(settings: Settings, source: SourceFile, steps: int) -> float:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    framing = Framing(settings.framing)
+    surrogates = build_surrogates(settings.surrogates, device)
+    loop = build_loop(
+        seed=settings.seed,
+        attack=settings.attack,
+        space=settings.space,
+        objectives=settings.objectives,
+        surrogates=surrogates,
+        framing=framing,
+        device=device,
+    )
+    decoded = read_photo(source, settings.reading)
+    canvas = framing.to_canvas(decoded.srgb(), surrogates[0].surrogate.view_size)[None]
+    job = PhotoJob(
+        key=source.key,
+        photo_size=decoded.size,
+        canvas=canvas.to(device),
+        faces=(),
+        budget_8bit=settings.attack.budget_8bit,
+    )
+    loop.begin(job)
+    optimiser = SignDescent(settings.attack.momentum)
+    optimiser.add_photo(job.parameters.values())
+    loop.step([job], optimiser)
+    started = time.perf_counter()
+    for _ in range(steps):
+        loop.step([job], optimiser)
+    return (time.perf_counter() - started) / steps

@@ -1,0 +1,230 @@
+"""All settings of a cloak run: defaults, YAML with one `include`, `section.field=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from anti_i2v_lit.checks import check_at_least, check_in, did_you_mean
+from anti_i2v_lit.cloaking.attack import AttackConfig
+from anti_i2v_lit.cloaking.gate import GateConfig
+from anti_i2v_lit.cloaking.transforms import build_transforms
+from anti_i2v_lit.config import digest, parse_config
+from anti_i2v_lit.data.faces import FaceConfig
+from anti_i2v_lit.data.framing import FramingConfig
+from anti_i2v_lit.data.reading import ReadingConfig
+from anti_i2v_lit.data.writing import OutputConfig
+from anti_i2v_lit.objectives import OBJECTIVES
+from anti_i2v_lit.registry import Registry
+from anti_i2v_lit.spaces import SPACES
+from anti_i2v_lit.surrogates import SURROGATES
+
+STRATEGIES = ("photo_parallel",)
+SECTIONS: dict[str, type[Any]] = {
+    "attack": AttackConfig,
+    "framing": FramingConfig,
+    "faces": FaceConfig,
+    "gate": GateConfig,
+    "reading": ReadingConfig,
+    "output": OutputConfig,
+}
+# How a run is carried out; these change no byte of a cloak.
+EXECUTION = ("trainer", "strategy")
+
+
+def default_surrogates() -> list[dict[str, Any]]:
+    """The embedded model alone."""
+    return [{"name": "cogvideox", "path": "embedded", "weight": 1.0}]
+
+
+def default_objectives() -> list[dict[str, Any]]:
+    """The terms chosen by the ablation in docs/ablation.md."""
+    return [
+        {"name": "irc", "weight": 1.0},
+        {"name": "ira_denoiser", "weight": 1.0},
+        {"name": "ira_encoder", "weight": 1.0},
+        {"name": "ira_latent", "weight": 1.0, "direction": "away"},
+        {"name": "denoising", "weight": 1.0},
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Resolved settings; every node carries all fields of its component.
+
+    Attributes:
+        seed: seed of all randomness.
+        surrogates: {name, weight, <fields>} per white-box model.
+        space: {name, <fields>}.
+        objectives: {name, weight, <fields>} per term.
+        attack: the attack.
+        framing: canvas and views.
+        faces: face detector.
+        gate: visibility limits.
+        reading: limits on input files.
+        output: how files are written.
+        strategy: how photos are spread over devices.
+        trainer: arguments handed to Lightning's Trainer as they are.
+    """
+
+    seed: int = 0
+    surrogates: list[dict[str, Any]] = field(default_factory=default_surrogates)
+    space: dict[str, Any] = field(default_factory=lambda: {"name": "dual"})
+    objectives: list[dict[str, Any]] = field(default_factory=default_objectives)
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    framing: FramingConfig = field(default_factory=FramingConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    strategy: str = "photo_parallel"
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as plain data, ready for YAML or JSON."""
+        return {
+            f.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            for f in dataclasses.fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """The part of `plain` that decides the bytes of a cloak."""
+        plain = {k: v for k, v in self.plain().items() if k not in EXECUTION}
+        plain["attack"] = {k: v for k, v in plain["attack"].items() if k != "checkpoint_every"}
+        return plain
+
+    def digest(self) -> str:
+        """SHA-256 of `identity`."""
+        return digest(self.identity())
+
+
+def load_settings(
+    path: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read settings: defaults, then a YAML file, then `values`, then `section.field=value`.
+
+    Args:
+        path: YAML file, which may name one other file under `include` (relative to itself).
+        overrides: command-line overrides, e.g. `attack.steps=50` or `objectives.0.weight=2`.
+        values: nested plain values, for programs.
+
+    Raises:
+        ValueError: unknown section, field, component or value, with the nearest known one.
+    """
+    merged: Any = OmegaConf.create(_defaults())
+    given = _read(Path(path)) if path is not None else {}
+    _check_sections(given, str(path))
+    _check_sections(values or {}, "values")
+    merged = OmegaConf.merge(merged, given, dict(values or {}))
+    for override in overrides:
+        merged = _override(merged, override)
+    plain = OmegaConf.to_container(merged, resolve=True)
+    assert isinstance(plain, dict)
+    return resolve({str(k): v for k, v in plain.items()})
+
+
+def resolve(plain: Mapping[str, Any]) -> Settings:
+    """Check plain values and fill every component's defaults.
+
+    Raises:
+        ValueError: as `load_settings`.
+    """
+    _check_sections(plain, "settings")
+    fields: dict[str, Any] = dict(plain)
+    for name, cls in SECTIONS.items():
+        fields[name] = parse_config(cls, fields.get(name) or {}, where=name)
+    fields["surrogates"] = [
+        _weighted_node(SURROGATES, n, "surrogates") for n in fields.get("surrogates", [])
+    ]
+    fields["objectives"] = [_node(OBJECTIVES, n) for n in fields.get("objectives", [])]
+    fields["space"] = _node(SPACES, fields.get("space", {}))
+    if not isinstance(fields.get("seed"), int):
+        raise ValueError(f"seed must be a whole number, got {fields.get('seed')!r}")
+    check_in(fields["strategy"], STRATEGIES, "strategy")
+    _check_trainer(fields.get("trainer") or {})
+    build_transforms(fields["attack"].transforms)
+    return Settings(**fields)
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    precision = trainer.get("precision", "32-true")
+    if str(precision) not in {"32-true", "32"}:
+        raise ValueError(
+            f"trainer.precision must stay '32-true', got {precision!r}: the perturbation is "
+            "float32. Set the surrogate's own dtype instead: surrogates.0.dtype=bfloat16"
+        )
+
+
+def _defaults() -> dict[str, Any]:
+    return Settings().plain()
+
+
+def _node(registry: Registry[Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill a component node with all fields of its Config."""
+    fields = dict(node)
+    name = fields.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{registry.seam}: a 'name' is needed, one of {', '.join(registry.names())}"
+        )
+    cls: Any = registry.load(name)
+    config = parse_config(cls.Config, fields, where=f"{registry.seam} {name!r}")
+    return {"name": name, **dataclasses.asdict(config)}
+
+
+def _weighted_node(registry: Registry[Any], node: Mapping[str, Any], where: str) -> dict[str, Any]:
+    fields = dict(node)
+    weight = float(fields.pop("weight", 1.0))
+    check_at_least(weight, 0.0, f"{where}.weight")
+    return {**_node(registry, fields), "weight": weight}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"--config: {path} is not a file")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config: {path} is not YAML: {error}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"--config: {path} must hold a mapping of sections")
+    include = given.pop("include", None)
+    if include is None:
+        return given
+    parent = OmegaConf.create(_read(path.parent / str(include)))
+    both = OmegaConf.to_container(OmegaConf.merge(parent, given))
+    assert isinstance(both, dict)
+    return {str(k): v for k, v in both.items()}
+
+
+def _check_sections(given: Mapping[str, Any], where: str) -> None:
+    known = [f.name for f in dataclasses.fields(Settings)]
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"{where}: unknown section {key!r}.{did_you_mean(str(key), known)} "
+                f"Known: {', '.join(known)}"
+            )
+
+
+def _override(merged: Any, override: str) -> Any:
+    """Apply one `a.b=c`; `a.0.b=c` reaches into lists."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"expected section.field=value, got {override!r}")
+    _check_sections({key.split(".")[0]: None}, "override")
+    try:
+        OmegaConf.update(merged, key, yaml.safe_load(text), merge=False, force_add=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"override {override!r}: {str(error).splitlines()[0]}") from error
+    return merged
