@@ -48,7 +48,10 @@ class PerturbationSpace(ABC):
 
     @final
     def start(
-        self, photo: Tensor, budget_8bit: float, generators: list[torch.Generator],
+        self,
+        photo: Tensor,
+        budget_8bit: float,
+        generators: list[torch.Generator],
         random_share: float,
     ) -> Parameters:
         """Starting parameters: zero, or random signs of `random_share` of the budget.
@@ -83,7 +86,8 @@ class PerturbationSpace(ABC):
             # Adding and subtracting the photo can overshoot by one unit in the last place.
             held = torch.minimum(torch.maximum(photo + held, photo - budget), photo + budget)
             held = torch.where(changed == photo, photo, held).clamp(0.0, 1.0)
-        return changed + (held - changed).detach()
+        # The difference is exactly zero, so that the value is `held` to the last bit.
+        return held + (changed - changed.detach())
 
     @final
     @torch.no_grad()
@@ -106,5 +110,6 @@ class PerturbationSpace(ABC):
         """
         scales = self._scales(photo, budget_8bit)
         share = step_8bit / budget_8bit
-        return {name: scales[name] * (share * part)
-                for name, part in self._step_shares(step).items()}
+        return {
+            name: scales[name] * (share * part) for name, part in self._step_shares(step).items()
+        }

@@ -1,0 +1,62 @@
+"""Smaller and back to size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.ops.resize import resize
+from anti_i2v_lit.purifications.base import Purification
+
+
+@final
+class ResizeDownUp(Purification):
+    """Resize to a smaller size and back, antialiased bicubic.
+
+    Severity in native units: both sides are multiplied by 1 - severity * (1 - smallest_share);
+    with the default smallest share of 0.25, severity 0.67 is half size.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Settings of the resize.
+
+        Attributes:
+            smallest_share: sides at severity 1, as a share of the original sides, in (0, 1).
+        """
+
+        smallest_share: float = 0.25
+
+        def __post_init__(self) -> None:
+            check_share(self.smallest_share, "smallest_share")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @property
+    def is_differentiable(self) -> bool:
+        """True: a linear map."""
+        return True
+
+    def _purify(self, photos: Tensor, severity: float, generator: torch.Generator) -> Tensor:
+        size = (photos.shape[-2], photos.shape[-1])
+        small = shrunk(size, 1.0 - severity * (1.0 - self.config.smallest_share))
+        return resize(resize(photos, small), size)
+
+
+def shrunk(size: tuple[int, int], share: float) -> tuple[int, int]:
+    """Return (H, W) multiplied by a share, rounded, at least 1 pixel each."""
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
+
+
+def check_share(value: float, field: str) -> None:
+    """Refuse a share outside (0, 1).
+
+    Raises:
+        ValueError: naming the field and the value.
+    """
+    if not 0 < value < 1:
+        raise ValueError(f"{field} must be above 0 and below 1 (share of each side), got {value:g}")
