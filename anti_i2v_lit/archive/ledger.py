@@ -1,0 +1,208 @@
+"""The ledger of an output folder: `manifest.jsonl`, one line per photo, the only proof of work."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from anti_i2v_lit.archive.files import sync_folder
+from anti_i2v_lit.archive.lock import try_lock
+from anti_i2v_lit.archive.row import STATUSES, Row, decode_row, encode_row
+from anti_i2v_lit.archive.settings import (
+    differences,
+    plain,
+    read_settings,
+    settings_path,
+    write_settings,
+)
+
+__all__ = ["MANIFEST", "STATUSES", "Ledger", "Row"]
+
+MANIFEST = "manifest.jsonl"
+_TAIL_BYTES = 1 << 16
+
+
+class Ledger:
+    """Rows of an output folder, appended one by one and never rewritten.
+
+    A line counts once its newline is there. A kill during a write leaves a torn last line, which
+    readers drop and the next writer removes. Several processes may append at once.
+
+    Args:
+        folder: the output folder; it need not exist before `open` or `append`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / MANIFEST
+        self._rows: dict[str, Row] = {}
+        self._offset = 0
+        self._lines = 0
+        self._inode: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The manifest file."""
+        return self._path
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Bind the folder to plain, resolved settings, or check that it is bound to these.
+
+        Raises:
+            ValueError: the folder was made with other settings (the message lists the fields),
+                or the settings are not plain data.
+        """
+        if not settings_path(self._folder).exists():
+            if self.rows():
+                raise ValueError(
+                    f"{self._path} has rows, but {settings_path(self._folder)} is missing, so "
+                    "nobody can tell whether these settings made them. Give another --out."
+                )
+            write_settings(self._folder, settings)
+            return
+        different = differences(self.settings(), settings)
+        if different:
+            raise ValueError(
+                f"{self._folder} was made with other settings:\n  "
+                + "\n  ".join(different)
+                + "\nGive another --out for these settings, or run with the folder's own: "
+                f"{settings_path(self._folder)}"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that the folder is bound to.
+
+        Raises:
+            ValueError: there are none, or the file is damaged.
+        """
+        found: dict[str, Any] = plain(read_settings(self._folder))
+        return found
+
+    def rows(self) -> dict[str, Row]:
+        """Return key -> last row of that key, in order of first appearance.
+
+        Only lines added since the last call are read.
+
+        Raises:
+            ValueError: a whole line that is no row; names the line.
+        """
+        self._catch_up()
+        return dict(self._rows)
+
+    def finished(self) -> set[str]:
+        """Return keys that are cloaked and whose output file is there.
+
+        Lists each folder once instead of asking for each file; contents are not read
+        (see `verify`).
+        """
+        listed: dict[str, set[str]] = {}
+        done = set()
+        for key, row in self.rows().items():
+            if row.status != "cloaked":
+                continue
+            parent, _, name = row.output.rpartition("/")
+            if parent not in listed:
+                listed[parent] = _file_names(self._folder / parent)
+            if name in listed[parent]:
+                done.add(key)
+        return done
+
+    def append(self, row: Row) -> None:
+        """Add one line and wait until it is on the disk.
+
+        Raises:
+            ValueError: the photo is already cloaked and its output is there; a retry is for
+                refused and failed photos and for lost outputs.
+            OSError: disk full and the like; the file is then as it was.
+        """
+        if not row.recorded:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            row = replace(row, recorded=now)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        is_new = not self._path.exists()
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _lock_and_wait(descriptor)
+            _drop_torn_line(descriptor)
+            self._catch_up()
+            self._check_retry(row)
+            _write_all(descriptor, encode_row(row))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(self._folder)
+
+    def _check_retry(self, row: Row) -> None:
+        known = self._rows.get(row.key)
+        if known is None or known.status != "cloaked":
+            return
+        if (self._folder / known.output).exists():
+            raise ValueError(
+                f"photo {row.key!r} is already in {self._path} as cloaked and its output is "
+                "there; it must not be recorded twice"
+            )
+
+    def _catch_up(self) -> None:
+        try:
+            with self._path.open("rb") as stream:
+                state = os.fstat(stream.fileno())
+                if state.st_ino != self._inode or state.st_size < self._offset:
+                    self._rows, self._offset, self._lines = {}, 0, 0
+                    self._inode = state.st_ino
+                stream.seek(self._offset)
+                added = stream.read()
+        except FileNotFoundError:
+            self._rows, self._offset, self._lines, self._inode = {}, 0, 0, None
+            return
+        whole = added[: added.rfind(b"\n") + 1]
+        for line in whole.split(b"\n")[:-1]:
+            try:
+                row = decode_row(line)
+            except ValueError as error:
+                raise ValueError(f"{self._path}, line {self._lines + 1}: {error}") from error
+            self._rows[row.key] = row
+            self._lines += 1
+            self._offset += len(line) + 1
+
+
+def _file_names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {e.name for e in entries if e.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _lock_and_wait(descriptor: int) -> None:
+    if not try_lock(descriptor, fcntl.LOCK_EX):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _drop_torn_line(descriptor: int) -> None:
+    size = end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - _TAIL_BYTES)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
+
+
+def _write_all(descriptor: int, line: bytes) -> None:
+    before = os.fstat(descriptor).st_size
+    try:
+        written = os.write(descriptor, line)
+        while written < len(line):
+            written += os.write(descriptor, line[written:])
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise

@@ -1,0 +1,83 @@
+import datetime
+
+import pytest
+import torch
+
+from anti_i2v_lit.archive.in_flight import InFlightStore, Progress
+from anti_i2v_lit.archive.ledger import Ledger, Row
+from anti_i2v_lit.archive.lock import FolderLock, read_owner
+from anti_i2v_lit.archive.plan import record_total
+from anti_i2v_lit.archive.reasons import group_reasons
+from anti_i2v_lit.archive.status import status
+
+
+def at(begin, seconds):
+    return (begin + datetime.timedelta(seconds=seconds)).isoformat()
+
+
+def test_an_empty_folder_has_zero_of_everything(tmp_path):
+    found = status(tmp_path)
+    assert found.counts == {"cloaked": 0, "refused": 0, "failed": 0}
+    assert found.photos_per_hour is None and found.seconds_left is None and not found.running
+    assert "not running" in found.render()
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="not a folder"):
+        status(tmp_path / "nowhere")
+
+
+def test_a_run_is_described_while_it_writes(tmp_path):
+    with FolderLock(tmp_path):
+        begin = datetime.datetime.fromisoformat(read_owner(tmp_path).started)
+        ledger = Ledger(tmp_path)
+        ledger.append(Row(key="old", status="cloaked", output="o", recorded=at(begin, -9e4)))
+        for number in range(4):
+            when = at(begin, 30 * (number + 1))
+            ledger.append(Row(key=f"{number}", status="cloaked", output="o", recorded=when))
+        ledger.append(Row(key="bad", status="failed", reason="zero bytes"))
+        store = InFlightStore(tmp_path)
+        store.save(("x", "y"), Progress(tensors={"d": torch.zeros(1)}, facts={"step": 120}))
+        record_total(tmp_path, 16)
+        with ledger.path.open("ab") as stream:
+            stream.write(b'{"key": "torn')
+        found = status(tmp_path)
+    assert found.running and found.total == 16
+    assert found.counts == {"cloaked": 5, "refused": 0, "failed": 1}
+    assert found.photos_per_hour == pytest.approx(120)
+    assert found.seconds_left == pytest.approx(10 * 30)
+    assert [(g.keys, g.step) for g in found.in_flight] == [(("x", "y"), 120)]
+    text = found.render()
+    for part in ("recorded   6 of 16", "120.0 photos per hour", "5 min 0 s",
+                 "x, y at step 120", "1 x zero bytes"):  # fmt: skip
+        assert part in text
+    assert not status(tmp_path).running
+
+
+def test_without_a_start_the_rate_comes_from_the_rows(tmp_path):
+    for key, seconds in (("a", 10.0), ("b", 30.0)):
+        Ledger(tmp_path).append(Row(key=key, status="cloaked", output=key, seconds=seconds))
+    assert status(tmp_path).photos_per_hour == pytest.approx(180)
+
+
+def test_names_that_are_not_utf_8_can_be_printed(tmp_path):
+    Ledger(tmp_path).append(Row(key="\udcff", status="failed", reason="unreadable"))
+    status(tmp_path).render().encode("utf-8")
+
+
+def test_reasons_are_grouped_over_their_numbers_and_names():
+    rows = [
+        Row(key="a.jpg", status="refused", reason="a.jpg: CIEDE2000 3.4 is over 2"),
+        Row(key="b.jpg", status="refused", reason="b.jpg: CIEDE2000 12.75 is over 2"),
+        Row(key="c.jpg", status="failed", reason="zero bytes"),
+        Row(key="d.jpg", status="refused", reason="zero bytes"),
+        Row(key="e.jpg", status="failed"),
+        Row(key="f.jpg", status="cloaked", output="f.jpg"),
+    ]
+    found = [(g.status, g.reason, g.keys) for g in group_reasons(rows)]
+    assert found == [
+        ("refused", "a.jpg: CIEDE2000 3.4 is over 2", ("a.jpg", "b.jpg")),
+        ("failed", "no reason recorded", ("e.jpg",)),
+        ("failed", "zero bytes", ("c.jpg",)),
+        ("refused", "zero bytes", ("d.jpg",)),
+    ]
