@@ -1,0 +1,200 @@
+"""Which photos a command line means, and under which names they are kept."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anti_i2v_lit.data.codecs import PHOTO_SUFFIXES
+
+# Picture formats that are not cloaked but must not be passed over in silence: their owner would
+# believe them protected. Reading them gives a refusal with a reason.
+_REFUSED = """
+gif bmp dib psd psb tga ppm pgm pbm pnm jp2 j2k jpx jxl jxr hdp wdp exr hdr svg ico pcx xcf eps
+heifs heics avifs dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw x3f 3fr iiq rwl
+"""
+REFUSED_SUFFIXES = frozenset(f".{name}" for name in _REFUSED.split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One photo to be cloaked.
+
+    Attributes:
+        key: posix path with suffix relative to the input; unique, stable, without "..".
+        path: where the file is.
+    """
+
+    key: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """What the inputs hold.
+
+    Attributes:
+        sources: photos, sorted by key.
+        broken: (key, reason) of names that cannot be followed: loops, dead links, no permission.
+        ignored: number of files that are not pictures by their suffix.
+    """
+
+    sources: tuple[SourceFile, ...]
+    broken: tuple[tuple[str, str], ...]
+    ignored: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    key: str
+    path: str
+    problem: str = ""
+
+
+def scan(inputs: Sequence[str], out: Path) -> Scan:
+    """List the photos of files, folders (recursively, links followed) and globs.
+
+    With one folder or glob, keys are relative to it; with several inputs, keys of a folder start
+    with the folder's own name. The order of the inputs does not matter.
+
+    Raises:
+        ValueError: an input that does not exist, an output folder that equals, contains or lies
+            in an input, two photos that would get one name, or nothing to do.
+    """
+    if not inputs:
+        raise ValueError("no photos given: name files, folders or globs")
+    entries: dict[str, _Entry] = {}
+    for given in inputs:
+        for entry in _entries(given, Path(out), prefixed=len(inputs) > 1):
+            known = entries.get(entry.path)
+            if known is None or entry.key < known.key:
+                entries[entry.path] = entry
+    chosen, ignored = _by_suffix(list(entries.values()))
+    _check_distinct(chosen)
+    sources = [SourceFile(key=e.key, path=Path(e.path)) for e in chosen if not e.problem]
+    broken = [(e.key, e.problem) for e in chosen if e.problem]
+    if not chosen:
+        raise ValueError(
+            f"no photos found in {', '.join(inputs)} ({ignored} other files were passed over); "
+            f"looked for {', '.join(sorted(PHOTO_SUFFIXES))}"
+        )
+    return Scan(
+        sources=tuple(sorted(sources, key=lambda s: s.key)),
+        broken=tuple(sorted(broken)),
+        ignored=ignored,
+    )
+
+
+def _by_suffix(entries: list[_Entry]) -> tuple[list[_Entry], int]:
+    wanted = PHOTO_SUFFIXES | REFUSED_SUFFIXES
+    chosen = [e for e in entries if e.problem or Path(e.path).suffix.lower() in wanted]
+    return chosen, len(entries) - len(chosen)
+
+
+def _check_distinct(entries: list[_Entry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        if entry.key in seen:
+            raise ValueError(
+                f"{seen[entry.key]} and {entry.path} would both be written as {entry.key}; "
+                "give their common parent folder, or run twice with different --out folders"
+            )
+        seen[entry.key] = entry.path
+
+
+def _entries(given: str, out: Path, prefixed: bool) -> Iterator[_Entry]:
+    """All files that one input means."""
+    path = os.path.abspath(given)
+    if os.path.isdir(path):
+        _check_apart(path, out)
+        base = os.path.dirname(path) if prefixed else path
+        yield from _walk(path, base, out)
+    elif os.path.lexists(path):
+        yield _file_entry(path, os.path.dirname(path))
+    elif glob.has_magic(given):
+        yield from _globbed(given, out, prefixed)
+    else:
+        raise ValueError(f"no such file or folder: {given}")
+
+
+def _globbed(pattern: str, out: Path, prefixed: bool) -> Iterator[_Entry]:
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise ValueError(f"nothing matches {pattern}")
+    fixed = Path(os.path.abspath(pattern))
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    base = str(fixed.parent if prefixed else fixed)
+    for name in found:
+        path = os.path.abspath(name)
+        if os.path.isdir(path):
+            _check_apart(path, out)
+            yield from _walk(path, base, out)
+        else:
+            yield _file_entry(path, base)
+
+
+def _check_apart(folder: str, out: Path) -> None:
+    source, target = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
+    if source == target or source in target.parents:
+        raise ValueError(
+            f"--out {out} lies in the input folder {folder}; cloaks would be cloaked again by the "
+            "next run and originals could be overwritten: choose a folder outside it"
+        )
+    if target in source.parents:
+        raise ValueError(
+            f"the input folder {folder} lies in --out {out}; originals could be overwritten: "
+            "choose another --out"
+        )
+
+
+def _key(path: str, base: str) -> str:
+    return Path(os.path.relpath(path, base)).as_posix()
+
+
+def _file_entry(path: str, base: str) -> _Entry:
+    key = _key(path, base)
+    try:
+        os.stat(path)
+    except OSError as error:
+        return _Entry(key, path, _problem(path, error))
+    return _Entry(key, path)
+
+
+def _problem(path: str, error: OSError) -> str:
+    if os.path.islink(path):
+        loop = not isinstance(error, FileNotFoundError)
+        kind = "a symbolic link that leads back to itself" if loop else "a broken symbolic link"
+        return f"{kind} (to {os.readlink(path)})"
+    return f"cannot be opened: {error.strerror}"
+
+
+def _walk(folder: str, base: str, out: Path) -> Iterator[_Entry]:
+    """Files below a folder; a link to one of its own parents is reported, not followed."""
+    target = os.path.realpath(out)
+    pending: list[tuple[str, tuple[str, ...]]] = [(folder, ())]
+    while pending:
+        current, parents = pending.pop()
+        real = os.path.realpath(current)
+        if real in parents:
+            yield _Entry(_key(current, base), current, "a folder link that leads back to itself")
+            continue
+        if real == target:
+            raise ValueError(f"{current} leads into --out {out}; choose another --out")
+        try:
+            with os.scandir(current) as listing:
+                children = sorted(listing, key=lambda e: e.name)
+        except OSError as error:
+            yield _Entry(_key(current, base), current, f"folder not readable: {error.strerror}")
+            continue
+        for child in children:
+            # "._name.jpg" are resource forks that macOS leaves on foreign disks
+            if child.name.startswith("._"):
+                continue
+            if os.path.isdir(child.path):
+                pending.append((child.path, (*parents, real)))
+            else:
+                yield _file_entry(child.path, base)
