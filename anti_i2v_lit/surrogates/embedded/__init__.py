@@ -1,0 +1,28 @@
+"""Small image-to-video models that ship with the package, and the code that trained them."""
+
+from __future__ import annotations
+
+import pathlib
+
+_WEIGHTS = pathlib.Path(__file__).parent / "weights"
+
+
+def embedded_checkpoint(name: str = "mmdit_128") -> pathlib.Path:
+    """Folder of a shipped model, in the layout of ``DiffusionPipeline.save_pretrained``.
+
+    Args:
+        name: Name of the model: architecture and side of its pictures in pixels.
+
+    Returns:
+        The installed folder.
+
+    Raises:
+        ValueError: No model of that name is installed.
+    """
+    known = sorted(path.parent.name for path in _WEIGHTS.glob("*/model_index.json"))
+    if name not in known:
+        raise ValueError(
+            f"name arrived as {name!r}; expected one of {known}; use a known name or train the "
+            "model with python -m anti_i2v_lit.surrogates.embedded.train."
+        )
+    return _WEIGHTS / name

@@ -1,0 +1,187 @@
+"""The stages of a training run: what each reads, what it writes, when it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.surrogates.embedded.clips import (
+    ClipOptions,
+    ClipSource,
+    encode_shards,
+    latent_sample,
+    load_shards,
+)
+from anti_i2v_lit.surrogates.embedded.denoiser import DenoiserShape, build_denoiser
+from anti_i2v_lit.surrogates.embedded.export import export_pipeline
+from anti_i2v_lit.surrogates.embedded.faces import find_faces
+from anti_i2v_lit.surrogates.embedded.fitting import FitOptions, checkpoint_path, fit
+from anti_i2v_lit.surrogates.embedded.frame_autoencoder import (
+    AutoencoderShape,
+    FrameAutoencoder,
+    to_cogvideox,
+)
+from anti_i2v_lit.surrogates.embedded.lit_autoencoder import (
+    AutoencoderTraining,
+    LitAutoencoder,
+    NormalizedAutoencoder,
+)
+from anti_i2v_lit.surrogates.embedded.lit_denoiser import (
+    DenoiserTraining,
+    LitDenoiser,
+    initial_denoiser,
+)
+from anti_i2v_lit.surrogates.embedded.perceptual import PerceptualDistance
+from anti_i2v_lit.surrogates.embedded.photos import load_photos, load_video, training_videos
+from anti_i2v_lit.surrogates.embedded.whitening import (
+    Whitening,
+    fold_shift_and_scale,
+    fold_whitening,
+    measure_whitening,
+)
+
+PHOTO_SIZE = 320  # side of a training portrait in memory, pixels
+VIDEO_SIZE = 256  # side of a training video frame in memory, pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything a run is made from."""
+
+    data: pathlib.Path  # data folder with photos/train, split.json, video and models
+    out: pathlib.Path  # folder of this run
+    autoencoder: AutoencoderTraining  # recipe of stage one
+    denoiser: DenoiserTraining  # recipe of stage three
+    clips: ClipOptions = dataclasses.field(default_factory=ClipOptions)  # stage two
+    autoencoder_shape: AutoencoderShape = dataclasses.field(default_factory=AutoencoderShape)
+    denoiser_shape: DenoiserShape = dataclasses.field(default_factory=DenoiserShape)
+    accelerator: str = "auto"  # Lightning accelerator
+    held_back: int = 24  # first so many training portraits kept out, to choose on
+    whitening_images: int = 1500  # random crops that the covariance is measured on
+
+    @property
+    def device(self) -> torch.device:
+        """Where encoding runs."""
+        gpu = self.accelerator != "cpu" and torch.cuda.is_available()
+        return torch.device("cuda" if gpu else "cpu")
+
+
+def training_photos(run: Run) -> Tensor:
+    """The portraits that are trained on, ``[N, 3, 320, 320]`` uint8."""
+    return load_photos(run.data / "photos" / "train", size=PHOTO_SIZE)[run.held_back :]
+
+
+def train_autoencoder(run: Run) -> None:
+    """Stage one: ``autoencoder/last.ckpt``."""
+    if _done(run, "autoencoder"):
+        return
+    videos = [load_video(path, size=VIDEO_SIZE) for path in training_videos(run.data)]
+    module = LitAutoencoder(
+        shape=run.autoencoder_shape,
+        training=run.autoencoder,
+        photos=training_photos(run),
+        frames=torch.cat([video[:75:5] for video in videos]),
+        perceptual=PerceptualDistance(
+            run.data / "models" / "lpips_alexnet_features_fp16.safetensors"
+        ),
+    )
+    options = FitOptions(folder=run.out / "autoencoder", accelerator=run.accelerator)
+    fit(module, schedule=run.autoencoder.schedule, options=options)
+    _mark(run, "autoencoder", {"seconds": module.stopwatch.seconds(), "steps": module.global_step})
+
+
+def whiten(run: Run) -> tuple[FrameAutoencoder, Tensor]:
+    """The averaged autoencoder of stage one, whitened, and the deviations before, ``[C]``."""
+    model = averaged_autoencoder(run)
+    path = run.out / "whitening.pt"
+    if not path.exists():
+        latents = latent_sample(
+            model, training_photos(run), count=run.whitening_images, seed=1, device=run.device
+        )
+        torch.save(dataclasses.asdict(measure_whitening(latents)), path)
+    whitening = Whitening(**torch.load(path, weights_only=True))
+    model = model.cpu()
+    fold_whitening(model, whitening)
+    return model, whitening.deviations
+
+
+def averaged_autoencoder(run: Run) -> FrameAutoencoder:
+    """The weight average in the checkpoint of stage one, normalisation folded in."""
+    state = torch.load(
+        checkpoint_path(run.out / "autoencoder"), map_location="cpu", weights_only=True
+    )["state_dict"]
+    model = NormalizedAutoencoder(run.autoencoder_shape)
+    model.load_state_dict(_below(state, "average.model."))
+    fold_shift_and_scale(model.frames, model.statistics)
+    return model.frames.eval()
+
+
+def encode_clips(run: Run) -> None:
+    """Stage two: ``clips/*.pt``."""
+    if _done(run, "clips"):
+        return
+    photos = training_photos(run)
+    paths = training_videos(run.data)
+    # The speakers of the corpus talk all the time; the other clips also move.
+    captions = [
+        "the person talks" if "grid" in path.parent.name else "the person moves" for path in paths
+    ]
+    source = ClipSource(
+        photos=photos,
+        faces=find_faces(photos),
+        videos=tuple(load_video(path, size=VIDEO_SIZE) for path in paths),
+        video_captions=tuple(captions),
+    )
+    model, _ = whiten(run)
+    encode_shards(model, source, run.out / "clips", options=run.clips, device=run.device)
+    _mark(run, "clips", {"count": run.clips.count})
+
+
+def train_denoiser(run: Run) -> None:
+    """Stage three: ``denoiser/last.ckpt``."""
+    if _done(run, "denoiser"):
+        return
+    latents, captions = load_shards(run.out / "clips", run.clips.count)
+    module = LitDenoiser(
+        shape=run.denoiser_shape,
+        training=run.denoiser,
+        latents=latents,
+        captions=captions,
+        deviations=whiten(run)[1],
+    )
+    options = FitOptions(folder=run.out / "denoiser", accelerator=run.accelerator)
+    fit(module, schedule=run.denoiser.schedule, options=options)
+    _mark(run, "denoiser", {"seconds": module.stopwatch.seconds(), "steps": module.global_step})
+
+
+def export(run: Run, folder: pathlib.Path) -> int:
+    """Stage four: the pipeline folder; the untrained denoiser where stage three has not begun."""
+    vae = to_cogvideox(whiten(run)[0])
+    transformer = build_denoiser(run.denoiser_shape)
+    path = checkpoint_path(run.out / "denoiser")
+    if path.exists():
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        transformer.load_state_dict(_below(state, "average.model."))
+    else:
+        fresh = initial_denoiser(
+            run.denoiser_shape, anchor=run.denoiser.anchor, seed=run.denoiser.seed
+        )
+        transformer.load_state_dict(fresh.state_dict())
+    return export_pipeline(vae, transformer.eval(), folder)
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+
+
+def _done(run: Run, stage: str) -> bool:
+    return (run.out / f"{stage}.json").exists()
+
+
+def _mark(run: Run, stage: str, facts: dict[str, Any]) -> None:
+    (run.out / f"{stage}.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")

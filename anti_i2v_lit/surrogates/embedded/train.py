@@ -1,0 +1,92 @@
+"""Train an embedded surrogate: autoencoder, encoded clips, denoiser, export.
+
+``python -m anti_i2v_lit.surrogates.embedded.train --data ../shared/data --out runs/embedded``
+
+Every stage writes its result under ``--out`` and is skipped once that is complete, so the same
+command continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+import torch
+
+from anti_i2v_lit.surrogates.embedded import stages
+from anti_i2v_lit.surrogates.embedded.clips import ClipOptions
+from anti_i2v_lit.surrogates.embedded.lit_autoencoder import AutoencoderTraining
+from anti_i2v_lit.surrogates.embedded.lit_denoiser import DenoiserTraining
+from anti_i2v_lit.surrogates.embedded.schedule import Schedule
+
+STAGES = ("autoencoder", "clips", "denoiser", "export")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parse = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parse.add_argument
+    add("--data", type=pathlib.Path, required=True, help="folder with photos/train and split.json")
+    add("--out", type=pathlib.Path, required=True, help="folder of this run")
+    add("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run")
+    add("--export-to", type=pathlib.Path, help="pipeline folder; the default is OUT/pipeline")
+    add("--autoencoder-minutes", type=float, help="wall clock of stage one; default no limit")
+    add("--autoencoder-steps", type=int, default=6000, help="most steps of stage one")
+    add("--clips", type=int, default=6000, help="clips of stage two")
+    add("--denoiser-minutes", type=float, help="wall clock of stage three; default no limit")
+    add("--denoiser-steps", type=int, default=20000, help="most steps of stage three")
+    add("--batch-size", type=int, default=8, help="pictures and clips a step")
+    add("--seed", type=int, default=0, help="seed of everything drawn")
+    add("--accelerator", default="auto", help="auto, cpu or gpu")
+    add("--threads", type=int, default=0, help="CPU threads; 0 leaves the default")
+    return parse
+
+
+def build_run(arguments: argparse.Namespace) -> stages.Run:
+    """The run that a command line asks for."""
+    return stages.Run(
+        data=arguments.data,
+        out=arguments.out,
+        accelerator=arguments.accelerator,
+        autoencoder=AutoencoderTraining(
+            schedule=Schedule(
+                max_steps=arguments.autoencoder_steps,
+                max_minutes=arguments.autoencoder_minutes,
+                peak_rate=1.5e-3,
+                warmup_steps=150,
+            ),
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+        ),
+        denoiser=DenoiserTraining(
+            schedule=Schedule(
+                max_steps=arguments.denoiser_steps, max_minutes=arguments.denoiser_minutes
+            ),
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+        ),
+        clips=ClipOptions(count=arguments.clips, seed=arguments.seed),
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stages that are asked for and not done."""
+    arguments = parser().parse_args(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    run = build_run(arguments)
+    if "autoencoder" in arguments.stages:
+        stages.train_autoencoder(run)
+    if "clips" in arguments.stages:
+        stages.encode_clips(run)
+    if "denoiser" in arguments.stages:
+        stages.train_denoiser(run)
+    if "export" in arguments.stages:
+        folder = arguments.export_to or arguments.out / "pipeline"
+        print(f"{stages.export(run, folder)} bytes in {folder}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
