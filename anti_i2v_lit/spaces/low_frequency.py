@@ -32,7 +32,7 @@ class LowFrequencySpace(PerturbationSpace):
         Attributes:
             frequency_share: lowest frequencies kept, as a share of each axis, in (0, 1]. At 0.125
                 the finest wave is 16 pixels long, the finest that a latent of 8 times fewer
-                pixels holds; three quarters of it survive a save at quality 75.
+                pixels holds; three quarters or more of it survive a save at quality 75.
             budget_share: largest change by these frequencies, as a share of the attack's budget
                 in grey levels, in (0, 1]; below 1 because smooth changes are easier to see.
         """
@@ -77,7 +77,7 @@ class LowFrequencySpace(PerturbationSpace):
 
         The change is clipped to the limit and to the photo's range, and the clipped change is
         low-passed again. Once a step is enough: measured over 60 sign steps at 16 levels, 99.6 %
-        of the residual's energy stays in the band, and twice the loss is gained compared with
+        of the residual's energy stays in the band, and a linear objective gains twice as much as by
         rescaling until the highest peak fits.
 
         Args:
