@@ -1,1 +1,34 @@
+"""The judges: identity, fidelity and imperceptibility."""
 
+from anti_i2v_lit.metrics.base import Metric
+from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
+from anti_i2v_lit.registry import Registry
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "anti_i2v_lit.metrics.base:Metric",
+    {
+        "ciede2000": "anti_i2v_lit.metrics.imperceptibility:ColourDifference",
+        "ciede2000_p99": "anti_i2v_lit.metrics.imperceptibility:ColourDifferencePeak",
+        "clip_lpips": "anti_i2v_lit.metrics.fidelity:ClipLpips",
+        "clip_psnr": "anti_i2v_lit.metrics.fidelity:ClipPsnr",
+        "clip_ssim": "anti_i2v_lit.metrics.fidelity:ClipSsim",
+        "identity_dlib": "anti_i2v_lit.metrics.identity:DlibIdentity",
+        "identity_hse": "anti_i2v_lit.metrics.identity:HseIdentity",
+        "lpips": "anti_i2v_lit.metrics.imperceptibility:Lpips",
+        "max_change_8bit": "anti_i2v_lit.metrics.imperceptibility:MaxChange",
+        "missing_faces": "anti_i2v_lit.metrics.identity:MissingFaces",
+        "motion": "anti_i2v_lit.metrics.fidelity:Motion",
+        "psnr": "anti_i2v_lit.metrics.imperceptibility:Psnr",
+        "ssim": "anti_i2v_lit.metrics.imperceptibility:Ssim",
+    },
+)
+
+FACE_EMBEDDERS: Registry[FaceEmbedder] = Registry(
+    "face_embedder",
+    "anti_i2v_lit.metrics.face_embedder:FaceEmbedder",
+    {
+        "dlib": "anti_i2v_lit.metrics.dlib_face:DlibFace",
+        "hse": "anti_i2v_lit.metrics.hse_face:HseFace",
+    },
+)

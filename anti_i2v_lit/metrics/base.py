@@ -1,0 +1,204 @@
+"""The judge's seam: one number per photo, its mean, and what both mean."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar, final
+
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from anti_i2v_lit.checks import check_photos
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloakedPhoto:
+    """A photo and its cloak, as metrics of visibility see them.
+
+    Attributes:
+        key: unique name of the pair.
+        photo: clean photo [3, H, W] in [0, 1], float32.
+        cloak: cloaked photo, same shape and range.
+    """
+
+    key: str
+    photo: Tensor
+    cloak: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse wrong shapes, types and ranges."""
+        check_pair(self.cloak, self.photo)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedClip:
+    """A clip made from a photo (clean or cloaked), beside the clean photo.
+
+    Attributes:
+        key: unique name of the clip.
+        photo: the clean photo [3, h, w] in [0, 1], float32.
+        frames: [T, 3, H, W] in [0, 1], float32.
+        photo_landmarks: [5, 2] (x, y) in pixels of the photo: left eye, right eye, nose, left
+            and right corner of the mouth, as they lie in the image; None if no face was found.
+        frame_landmarks: [T, 5, 2] in pixels of the frames; a frame without a face holds NaN.
+            None if nobody looked for faces.
+    """
+
+    key: str
+    photo: Tensor
+    frames: Tensor
+    photo_landmarks: Tensor | None = None
+    frame_landmarks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse wrong shapes, types and ranges."""
+        if self.photo.ndim != 3:
+            raise ValueError(f"photo: expected [3, h, w], got {tuple(self.photo.shape)}")
+        check_photos(self.photo[None], f"photo {self.key}")
+        check_photos(self.frames, f"frames of {self.key}")
+        _check_landmarks(self.photo_landmarks, (5, 2), "photo_landmarks")
+        _check_landmarks(self.frame_landmarks, (len(self.frames), 5, 2), "frame_landmarks")
+
+
+S = TypeVar("S", CloakedPhoto, GeneratedClip)
+
+
+def check_pair(cloak: Tensor, photo: Tensor) -> None:
+    """Refuse anything but two float32 images [3, H, W] in [0, 1] of one size.
+
+    Raises:
+        ValueError: with what arrived and what was expected.
+    """
+    if photo.ndim != 3 or cloak.shape != photo.shape:
+        raise ValueError(
+            f"expected a cloak of the photo's shape [3, H, W], got {tuple(cloak.shape)} and "
+            f"{tuple(photo.shape)}"
+        )
+    check_photos(photo[None], "photo")
+    check_photos(cloak[None], "cloak")
+
+
+class Metric(torchmetrics.Metric, ABC, Generic[S]):
+    """A number per photo or clip, averaged over all ranks.
+
+    A variant provides `direction`, `unit`, `source` and `_score`; `update` and `compute` are
+    final. Values stay beside their keys, so a mean is never all that is left.
+
+    Attributes:
+        direction: which way is better for the person who protects the photo; "none" for a
+            figure that only describes.
+        unit: of the number.
+        source: where the definition comes from.
+        may_be_undefined: whether NaN is a legitimate score (a face that is not there).
+    """
+
+    Config: type[Any]
+    direction: ClassVar[Literal["higher", "lower", "none"]]
+    unit: ClassVar[str]
+    source: ClassVar[str]
+    may_be_undefined: ClassVar[bool] = False
+
+    full_state_update = False
+    is_differentiable = False
+
+    values: list[Tensor] | Tensor
+    key_bytes: list[Tensor] | Tensor
+    key_lengths: list[Tensor] | Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in _STATES:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def _score(self, subject: S) -> float:
+        """The value of one photo or clip; NaN where it is undefined."""
+
+    @final
+    def update(self, subjects: Sequence[S]) -> None:
+        """Judge photos or clips.
+
+        Args:
+            subjects: any number of them; a key that comes again is counted once.
+
+        Raises:
+            ValueError: an undefined value of a metric that is always defined.
+        """
+        for subject in subjects:
+            with torch.no_grad():
+                value = self._score(subject)
+            if math.isnan(value) and not self.may_be_undefined:
+                raise ValueError(f"{type(self).__name__} of {subject.key} is not a number")
+            name = torch.frombuffer(bytearray(subject.key.encode()), dtype=torch.uint8)
+            for state, entry in (
+                ("values", torch.tensor([value], dtype=torch.float64)),
+                ("key_bytes", name.clone()),
+                ("key_lengths", torch.tensor([len(name)])),
+            ):
+                getattr(self, state).append(entry.to(self.device))
+
+    @final
+    def compute(self) -> Tensor:
+        """Mean over the photos of all ranks with a defined value; NaN if there are none."""
+        defined = [v for v in self._by_key().values() if not math.isnan(v)]
+        return torch.tensor(sum(defined) / len(defined) if defined else math.nan)
+
+    @final
+    def per_photo(self) -> dict[str, float]:
+        """Key -> value over all ranks, sorted by key; every rank has to call it."""
+        with self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=True
+        ):
+            return self._by_key()
+
+    def _by_key(self) -> dict[str, float]:
+        """Key -> value of the states as they are now.
+
+        Raises:
+            ValueError: one key with two different values.
+        """
+        if isinstance(self.values, list) and not self.values:
+            return {}
+        values = dim_zero_cat(self.values).tolist()
+        text = bytes(dim_zero_cat(self.key_bytes).tolist())
+        found: dict[str, float] = {}
+        start = 0
+        for value, length in zip(values, dim_zero_cat(self.key_lengths).tolist(), strict=True):
+            key, start = text[start : start + length].decode(), start + length
+            if key in found and not _same(found[key], value):
+                raise ValueError(
+                    f"{type(self).__name__}: {key} has the values {found[key]:g} and {value:g}; "
+                    "expected one per key, give each clip a key of its own"
+                )
+            found.setdefault(key, value)
+        return dict(sorted(found.items()))
+
+    def _sync_dist(
+        self, dist_sync_fn: Callable = gather_all_tensors, process_group: Any | None = None
+    ) -> None:
+        # torchmetrics would send float32 for a rank without photos, whatever the others send.
+        for name, dtype in _STATES.items():
+            if len(getattr(self, name)) == 0:
+                setattr(self, name, [torch.zeros(0, dtype=dtype, device=self.device)])
+        super()._sync_dist(dist_sync_fn, process_group)
+
+
+_STATES = {"values": torch.float64, "key_bytes": torch.uint8, "key_lengths": torch.int64}
+
+
+def _same(first: float, second: float) -> bool:
+    """Equal up to what another device's arithmetic may change; NaN equals NaN."""
+    if math.isnan(first) or math.isnan(second):
+        return math.isnan(first) and math.isnan(second)
+    return math.isclose(first, second, rel_tol=1e-3, abs_tol=1e-6)
+
+
+def _check_landmarks(landmarks: Tensor | None, shape: tuple[int, ...], name: str) -> None:
+    if landmarks is not None and tuple(landmarks.shape) != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(landmarks.shape)}")

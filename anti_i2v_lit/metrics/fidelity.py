@@ -1,0 +1,124 @@
+"""How much of the photo is left in a clip, and how much the clip moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.backbones.lpips_net import load_lpips
+from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.metrics.base import GeneratedClip, Metric
+from anti_i2v_lit.metrics.imperceptibility import lpips_of, psnr, ssim
+
+FRAMES = ("all", "first", "last")
+
+
+@dataclass(kw_only=True)
+class FramesConfig:
+    """Which frames count.
+
+    Attributes:
+        frames: "all" (the mean over frames), "first" or "last".
+    """
+
+    frames: str = "all"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown choice."""
+        check_in(self.frames, FRAMES, "frames")
+
+
+@dataclass(kw_only=True)
+class NoSettings:
+    """A metric without settings."""
+
+
+def chosen_frames(num_frames: int, choice: str) -> list[int]:
+    """Indices of the frames that count: all, the first or the last."""
+    return {"all": list(range(num_frames)), "first": [0], "last": [num_frames - 1]}[choice]
+
+
+def _frames(subject: GeneratedClip, choice: str) -> Tensor:
+    """Frames [N, 3, H, W] that can be compared with the photo pixel by pixel.
+
+    Raises:
+        ValueError: photo and frames differ in size.
+    """
+    if subject.photo.shape != subject.frames.shape[1:]:
+        raise ValueError(
+            f"{subject.key}: expected the photo as the generator framed it, "
+            f"{tuple(subject.frames.shape[1:])}, got {tuple(subject.photo.shape)}; resize it first"
+        )
+    return subject.frames[chosen_frames(len(subject.frames), choice)]
+
+
+class ClipPsnr(Metric[GeneratedClip]):
+    """Peak signal-to-noise ratio of frames against the clean photo, in dB."""
+
+    Config = FramesConfig
+    direction, unit = "lower", "dB"
+    source = "10 log10(1 / mean squared error) per frame, mean over frames"
+
+    def __init__(self, config: FramesConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def _score(self, subject: GeneratedClip) -> float:
+        scores = [psnr(frame, subject.photo) for frame in _frames(subject, self.config.frames)]
+        return sum(scores) / len(scores)
+
+
+class ClipSsim(Metric[GeneratedClip]):
+    """Structural similarity of frames and the clean photo."""
+
+    Config = FramesConfig
+    direction, unit = "lower", "1"
+    source = "Wang et al., Image quality assessment, IEEE TIP 2004; mean over frames"
+
+    def __init__(self, config: FramesConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def _score(self, subject: GeneratedClip) -> float:
+        scores = [ssim(frame, subject.photo) for frame in _frames(subject, self.config.frames)]
+        return sum(scores) / len(scores)
+
+
+class ClipLpips(Metric[GeneratedClip]):
+    """LPIPS (AlexNet) distance of frames to the clean photo."""
+
+    Config = FramesConfig
+    direction, unit = "higher", "1"
+    source = "Zhang et al., CVPR 2018, v0.1; mean over frames"
+
+    def __init__(self, config: FramesConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._network = [load_lpips()]  # in a list, so that its weights are not ours
+
+    def _score(self, subject: GeneratedClip) -> float:
+        frames = _frames(subject, self.config.frames)
+        network = self._network[0].to(frames.device)
+        scores = [lpips_of(frame, subject.photo, network) for frame in frames]
+        return sum(scores) / len(scores)
+
+
+class Motion(Metric[GeneratedClip]):
+    """Mean absolute change from frame to frame, in grey levels; 0 for a still.
+
+    It describes and does not judge: flicker and camera movement count like a moving face.
+    """
+
+    Config = NoSettings
+    direction, unit = "none", "grey levels"
+    source = "255 mean |x[t+1] - x[t]| over pixels, channels and frames"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: GeneratedClip) -> float:
+        if len(subject.frames) < 2:
+            raise ValueError(f"{subject.key}: motion needs at least 2 frames, got 1")
+        return 255 * torch.diff(subject.frames, dim=0).abs().mean().item()

@@ -1,0 +1,252 @@
+"""How visible is a cloak? Figures of two photos of any size, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import lpips
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anti_i2v_lit.backbones.lpips_net import load_lpips, lpips_distance
+from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.metrics.base import CloakedPhoto, Metric, check_pair
+from anti_i2v_lit.ops.colour import ciede2000, rgb_to_lab
+
+BAND_PIXELS = 1 << 20  # pixels worked on at a time
+LPIPS_SIDE = 512  # pixels of the longer side that LPIPS sees
+SSIM_RADIUS = 5  # pixels; window of 11, Gaussian of 1.5 pixels
+SSIM_SIGMA = 1.5
+DIFFERENCE_BINS_PER_UNIT = 1000  # resolution of the percentile of colour differences
+MAX_DIFFERENCE = 200  # CIEDE2000 units; no two sRGB colours are this far apart
+
+
+def measure_change(cloak: Tensor, photo: Tensor, network: lpips.LPIPS) -> dict[str, float]:
+    """All figures of a cloak against its photo.
+
+    Args:
+        cloak: [3, H, W] in [0, 1], float32.
+        photo: same shape and range.
+        network: from `backbones.lpips_net.load_lpips`.
+
+    Returns:
+        `psnr` (dB), `ssim`, `ciede2000` and `ciede2000_p99` (CIEDE2000 units), `lpips`,
+        `max_change_8bit` (grey levels).
+
+    Raises:
+        ValueError: shapes, types or ranges.
+        PhotoFailure: a side below 11 pixels, for which SSIM is not defined.
+    """
+    check_pair(cloak, photo)
+    mean, peak = colour_difference(cloak, photo)
+    return {
+        "psnr": psnr(cloak, photo),
+        "ssim": ssim(cloak, photo),
+        "ciede2000": mean,
+        "ciede2000_p99": peak,
+        "lpips": lpips_of(cloak, photo, network),
+        "max_change_8bit": max_change_8bit(cloak, photo),
+    }
+
+
+def psnr(cloak: Tensor, photo: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB over all channels; infinite for equal photos."""
+    total = sum((a.double() - b.double()).square().sum().item() for a, b in _bands(cloak, photo))
+    return math.inf if total == 0 else -10 * math.log10(total / photo.numel())
+
+
+def max_change_8bit(cloak: Tensor, photo: Tensor) -> float:
+    """Largest change of a channel in grey levels; exact for 8-bit and 16-bit photos."""
+    largest = max(
+        ((a * 65535).round() - (b * 65535).round()).abs().max().item()
+        for a, b in _bands(cloak, photo)
+    )
+    return largest / 257  # 65535 = 255 * 257
+
+
+def ssim(cloak: Tensor, photo: Tensor) -> float:
+    """Structural similarity, 1 for equal photos, mean over channels.
+
+    Wang et al., IEEE TIP 2004: Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01,
+    K2 = 0.03, population statistics, windows that lie inside the photo. Equal to scikit-image's
+    `structural_similarity(..., gaussian_weights=True, use_sample_covariance=False)`.
+
+    Raises:
+        PhotoFailure: a side below 11 pixels.
+    """
+    window = 2 * SSIM_RADIUS + 1
+    if min(photo.shape[-2:]) < window:
+        raise PhotoFailure(
+            f"SSIM needs at least {window} pixels a side, got {tuple(photo.shape[-2:])}"
+        )
+    total, count = 0.0, 0
+    for a, b in _bands(cloak, photo, halo=SSIM_RADIUS):
+        similarity = _ssim_map(a, b)
+        total += similarity.double().sum().item()
+        count += similarity.numel()
+    return total / count
+
+
+def colour_difference(cloak: Tensor, photo: Tensor) -> tuple[float, float]:
+    """Mean and 99th percentile of the CIEDE2000 difference over pixels.
+
+    The percentile is read off a histogram with 1000 bins per unit, so it is exact to 0.001.
+    """
+    num_bins = MAX_DIFFERENCE * DIFFERENCE_BINS_PER_UNIT
+    histogram = torch.zeros(num_bins, dtype=torch.int64)
+    total = 0.0
+    for a, b in _bands(cloak, photo):
+        difference = ciede2000(rgb_to_lab(a[None]), rgb_to_lab(b[None])).flatten()
+        total += difference.double().sum().item()
+        bins = (difference * DIFFERENCE_BINS_PER_UNIT).long().clamp(max=num_bins - 1)
+        histogram += torch.bincount(bins.cpu(), minlength=num_bins)
+    pixels = photo[0].numel()
+    reached = histogram.cumsum(0) >= 0.99 * pixels
+    peak = int(reached.int().argmax())  # the first bin that reaches 99 %
+    return total / pixels, peak / DIFFERENCE_BINS_PER_UNIT
+
+
+def lpips_of(cloak: Tensor, photo: Tensor, network: lpips.LPIPS) -> float:
+    """LPIPS (AlexNet) of copies whose longer side is at most 512 pixels.
+
+    LPIPS was calibrated on small patches; on a full-size photo AlexNet sees only fine grain,
+    and 12 megapixels would take several GB.
+    """
+    first, second = (_small(x) for x in (cloak, photo))
+    return lpips_distance(network, first, second).item()
+
+
+def _bands(first: Tensor, second: Tensor, halo: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Bands of full rows [3, rows, W] of two photos; neighbours share 2 * halo rows."""
+    height, width = first.shape[-2:]
+    rows = max(1, BAND_PIXELS // width)
+    for start in range(halo, height - halo, rows):
+        stop = min(start + rows, height - halo)
+        window = slice(start - halo, stop + halo)
+        yield first[:, window], second[:, window]
+
+
+def _ssim_map(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM at the positions where the window fits, [3, H - 10, W - 10]."""
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
+    kernel = (kernel / kernel.sum()).to(first)
+
+    def smooth(x: Tensor) -> Tensor:
+        rows = F.conv2d(x[:, None], kernel[None, None, :, None])
+        return F.conv2d(rows, kernel[None, None, None, :])[:, 0]
+
+    # Around 0.5 instead of 0, the difference of squares below loses fewer digits.
+    a, b = first - 0.5, second - 0.5
+    mean_a, mean_b = smooth(a), smooth(b)
+    var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
+    covariance = smooth(a * b) - mean_a * mean_b
+    mean_a, mean_b = mean_a + 0.5, mean_b + 0.5
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return luminance * (2 * covariance + c2) / (var_a + var_b + c2)
+
+
+def _small(photo: Tensor) -> Tensor:
+    height, width = photo.shape[-2:]
+    factor = LPIPS_SIDE / max(height, width)
+    if factor >= 1:
+        return photo[None]
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    return F.interpolate(
+        photo[None], size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+@dataclass(kw_only=True)
+class NoSettings:
+    """A metric without settings."""
+
+
+class Psnr(Metric[CloakedPhoto]):
+    """Peak signal-to-noise ratio of the cloak against the photo, in dB."""
+
+    Config = NoSettings
+    direction, unit = "higher", "dB"
+    source = "10 log10(1 / mean squared error), all channels together"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return psnr(subject.cloak, subject.photo)
+
+
+class Ssim(Metric[CloakedPhoto]):
+    """Structural similarity of the cloak and the photo."""
+
+    Config = NoSettings
+    direction, unit = "higher", "1"
+    source = "Wang et al., Image quality assessment, IEEE TIP 2004"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return ssim(subject.cloak, subject.photo)
+
+
+class ColourDifference(Metric[CloakedPhoto]):
+    """Mean CIEDE2000 colour difference of the cloak and the photo."""
+
+    Config = NoSettings
+    direction, unit = "lower", "CIEDE2000"
+    source = "Sharma, Wu, Dalal, The CIEDE2000 color-difference formula, 2005; mean over pixels"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return colour_difference(subject.cloak, subject.photo)[0]
+
+
+class ColourDifferencePeak(Metric[CloakedPhoto]):
+    """99th percentile of the CIEDE2000 colour difference over pixels."""
+
+    Config = NoSettings
+    direction, unit = "lower", "CIEDE2000"
+    source = "Sharma, Wu, Dalal, The CIEDE2000 color-difference formula, 2005; 99th percentile"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return colour_difference(subject.cloak, subject.photo)[1]
+
+
+class Lpips(Metric[CloakedPhoto]):
+    """LPIPS (AlexNet) distance of the cloak and the photo, at 512 pixels at most."""
+
+    Config = NoSettings
+    direction, unit = "lower", "1"
+    source = "Zhang et al., The unreasonable effectiveness of deep features, CVPR 2018; v0.1"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+        self._network = [load_lpips()]  # in a list, so that its weights are not ours
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        network = self._network[0].to(subject.photo.device)
+        return lpips_of(subject.cloak, subject.photo, network)
+
+
+class MaxChange(Metric[CloakedPhoto]):
+    """Largest change of any channel of any pixel, in grey levels."""
+
+    Config = NoSettings
+    direction, unit = "lower", "grey levels"
+    source = "L-infinity norm of the residual times 255"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return max_change_8bit(subject.cloak, subject.photo)
