@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
 import fcntl
@@ -100,6 +101,10 @@ class FolderLock:
         trace: TracebackType | None,
     ) -> None:
         """Give the lock back; the file stays and names the last owner."""
+        if self._descriptor is not None:
+            # Not only closed: a child forked an instant ago may not have closed its copy yet.
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._close()
 
     def _take(self, descriptor: int) -> None:

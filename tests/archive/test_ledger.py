@@ -160,9 +160,9 @@ def test_one_hundred_thousand_rows_are_scanned_quickly(tmp_path):
         if number < 2000:
             (tmp_path / key).touch()
     (tmp_path / MANIFEST).write_text("\n".join(lines) + "\n")
-    begin = time.perf_counter()
+    begin = time.process_time()
     finished = Ledger(tmp_path).finished()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10, "seconds of this process, whatever else runs"
     assert len(finished) == 2000
 
 
@@ -214,5 +214,5 @@ def test_killed_at_every_line_nothing_is_lost_and_no_row_lacks_its_file(tmp_path
         ]  # fmt: skip
         if not killed:
             break
-        line += 1 if line < 120 else 7
+        line += 1
     assert kills > 100

@@ -11,31 +11,31 @@ from anti_i2v_lit.archive.lock import FolderInUse, FolderLock, is_running, read_
 FORK = multiprocessing.get_context("fork")
 
 
-def _hold(folder, held, go_on):
+def _hold(folder, pipe):
     with FolderLock(folder):
-        held.set()
-        go_on.wait(60)
+        pipe.send("held")
+        pipe.recv()
 
 
 @pytest.fixture
 def holder(tmp_path):
-    held, go_on = FORK.Event(), FORK.Event()
-    process = FORK.Process(target=_hold, args=(tmp_path, held, go_on))
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=_hold, args=(tmp_path, theirs))
     process.start()
-    assert held.wait(30)
-    yield process, go_on
-    go_on.set()
+    assert ours.poll(30) and ours.recv() == "held"
+    yield process, ours
+    process.kill()
     process.join(30)
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path, holder):
-    process, go_on = holder
+    process, pipe = holder
     assert is_running(tmp_path)
     with pytest.raises(FolderInUse) as caught, FolderLock(tmp_path, wait_seconds=0):
         pass
     assert f"process {process.pid} on {socket.gethostname()}" in str(caught.value)
     assert "--out" in str(caught.value)
-    go_on.set()
+    pipe.send("end")
     process.join(30)
     assert not is_running(tmp_path)
     with FolderLock(tmp_path):
@@ -61,17 +61,31 @@ def test_looking_does_not_release_the_lock_of_its_own_process(tmp_path):
     assert not is_running(tmp_path)
 
 
-def test_a_forked_child_that_outlives_the_run_does_not_hold_the_folder(tmp_path):
-    lock = FolderLock(tmp_path)
-    with lock:
-        child = FORK.Process(target=time.sleep, args=(60,))
-        child.start()
+def _hold_and_fork(folder, pipe):
+    with FolderLock(folder):
+        sleeper = os.fork()
+        if sleeper == 0:
+            time.sleep(60)
+            os._exit(0)
+        pipe.send(sleeper)
+        pipe.recv()
+
+
+def test_a_forked_child_that_outlives_a_killed_run_does_not_hold_the_folder(tmp_path):
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=_hold_and_fork, args=(tmp_path, theirs))
+    process.start()
+    assert ours.poll(30)
+    sleeper = ours.recv()
     try:
-        with FolderLock(tmp_path, wait_seconds=0):
+        assert is_running(tmp_path)
+        process.kill()
+        process.join(30)
+        os.kill(sleeper, 0)
+        with FolderLock(tmp_path):
             pass
     finally:
-        child.kill()
-        child.join()
+        os.kill(sleeper, signal.SIGKILL)
 
 
 def test_nothing_there_is_not_running(tmp_path):
@@ -90,7 +104,7 @@ def _race(folder, barrier, results):
 
 
 def test_of_racing_processes_one_wins(tmp_path):
-    for turn in range(10):
+    for turn in range(5):
         barrier, results = FORK.Barrier(3), FORK.Queue()
         folder = tmp_path / str(turn)
         racers = [FORK.Process(target=_race, args=(folder, barrier, results)) for _ in range(3)]
