@@ -89,11 +89,7 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """Everything as plain data, ready for YAML or JSON."""
-        return {
-            f.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-            for f in dataclasses.fields(self)
-            if (value := getattr(self, f.name)) is not None
-        }
+        return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
         """The part of `plain` that decides the bytes of a cloak."""

@@ -13,11 +13,6 @@ def state_folder(out: Path) -> Path:
     return out / STATE_FOLDER
 
 
-def in_flight_folder(out: Path) -> Path:
-    """Progress of photos between their first and last step."""
-    return state_folder(out) / "in_flight"
-
-
 def staging_folder(out: Path) -> Path:
     """Written files that are not judged yet; same file system as `out`, so that a rename works."""
     return state_folder(out) / "staging"

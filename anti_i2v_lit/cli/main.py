@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((w for w in words if w in VERBS), None)
     try:
-        arguments = build_parser(verb).parse_args(words)
+        arguments = _parse(build_parser(verb), words)
     except SystemExit as stop:
         return 0 if stop.code in (0, None) else 1
     module = importlib.import_module(f"anti_i2v_lit.cli.{arguments.verb}_verb")
@@ -56,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     return code
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Parse, and let photos and overrides stand after options too (argparse does not)."""
+    arguments, rest = parser.parse_known_args(words)
+    late = [word for word in rest if not word.startswith("-")]
+    if len(late) < len(rest) or (rest and "photos" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if late:
+        arguments.photos = [*arguments.photos, *late]
+    return arguments
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from anti_i2v_lit.cloaking.loop import CloakLoop, WeightedSurrogate
 from anti_i2v_lit.cloaking.transforms import build_transforms
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.objectives import OBJECTIVES
+from anti_i2v_lit.objectives.base import Objective
 from anti_i2v_lit.spaces import SPACES
 from anti_i2v_lit.surrogates import SURROGATES
 
@@ -46,9 +47,12 @@ def build_loop(
     device: torch.device | str,
 ) -> CloakLoop:
     """Build the one loop from component nodes and loaded surrogates."""
-    terms = [OBJECTIVES.build(node) for node in objectives]
-    for term in terms:
-        term.place(torch.device(device))
+    terms: dict[str, Objective] = {}
+    for node in objectives:
+        name = str(node.get("name"))
+        name = name if name not in terms else f"{name}{len(terms)}"
+        terms[name] = OBJECTIVES.build(node)
+        terms[name].place(torch.device(device))
     return CloakLoop(
         seed=seed,
         config=attack,

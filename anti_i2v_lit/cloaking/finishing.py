@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.backbones.lpips_net import load_lpips
 from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.cloaking.gate import GateConfig
 from anti_i2v_lit.cloaking.job import PhotoJob
@@ -18,10 +19,10 @@ from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.data.photo import DecodedPhoto
 from anti_i2v_lit.data.reading import ReadingConfig, read_photo
-from anti_i2v_lit.data.writing import OutputConfig, output_name, write_photo
-from anti_i2v_lit.metrics.imperceptibility import imperceptibility
-from anti_i2v_lit.purifications.platform import PlatformConfig, PlatformStack
-from anti_i2v_lit.seeds import generator_for
+from anti_i2v_lit.data.writing import OutputConfig, output_names, write_photo
+from anti_i2v_lit.metrics.imperceptibility import measure_change
+from anti_i2v_lit.ops.jpeg import jpeg_saved
+from anti_i2v_lit.ops.resize import resize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Finisher:
         self.loop, self.framing, self.gate = loop, framing, gate
         self.reading, self.output = reading, output
         self.out, self.staging = out, staging
-        self.platform = PlatformStack(PlatformConfig())
+        self.lpips = load_lpips()
 
     @torch.no_grad()
     def apply(self, job: PhotoJob, photo: DecodedPhoto) -> DecodedPhoto:
@@ -85,7 +86,7 @@ class Finisher:
         Raises:
             PhotoFailure: the cloak equals the photo, or the written file cannot be read back.
         """
-        name = output_name(job.key, photo, self.output)
+        name = output_names([job.key], self.output)[job.key]
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
         sha256 = write_photo(self.apply(job, photo), staged, self.output)
@@ -109,9 +110,9 @@ class Finisher:
                 f"the written file has {tuple(cloak.shape[-2:])} pixels, "
                 f"the photo {tuple(clean.shape[-2:])}"
             )
-        figures = dict(imperceptibility(clean, cloak))
+        figures = dict(measure_change(cloak, clean, self.lpips))
         figures["max_change_8bit"] = written.max_change_8bit(photo)
-        clean_after, cloak_after = self._platform(job, clean), self._platform(job, cloak)
+        clean_after, cloak_after = uploaded(clean), uploaded(cloak)
         figures["residual_kept"] = share_kept(cloak - clean, cloak_after - clean_after)
         losses = [
             self.loop.judge(job, self._canvas(job, image))
@@ -125,11 +126,14 @@ class Finisher:
 
     def _canvas(self, job: PhotoJob, image: Tensor) -> Tensor:
         height, width = job.canvas.shape[-2:]
-        return self.framing.to_size(image, (height, width))[None]
+        return resize(image[None], (height, width)).clamp(0, 1)
 
-    def _platform(self, job: PhotoJob, image: Tensor) -> Tensor:
-        generator = generator_for(self.loop.seed, job.key, 0, "platform")
-        return self.platform.purify(image[None], 1.0, generator)[0]
+
+def uploaded(photo: Tensor) -> Tensor:
+    """What a platform shows of a photo [3, H, W]: half size, JPEG quality 75 4:2:0, size again."""
+    height, width = photo.shape[-2:]
+    small = resize(photo[None], (max(8, height // 2), max(8, width // 2))).clamp(0, 1)
+    return resize(jpeg_saved(small, 75, "4:2:0"), (height, width)).clamp(0, 1)[0]
 
 
 def share_kept(residual: Tensor, after: Tensor) -> float:

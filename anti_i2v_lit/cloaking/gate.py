@@ -48,9 +48,7 @@ class GateConfig:
         ):
             limit = getattr(self, name)
             if limit > 0 and figures[figure] < limit:
-                found.append(
-                    f"{figure} {figures[figure]:.3g}{unit} is below gate.{name}={limit:g}"
-                )
+                found.append(f"{figure} {figures[figure]:.3g}{unit} is below gate.{name}={limit:g}")
         for name, figure in (("max_ciede2000", "ciede2000"), ("max_lpips", "lpips")):
             limit = getattr(self, name)
             if limit > 0 and figures[figure] > limit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,7 @@ class CloakLoop:
         seed: seed of all randomness.
         config: the attack.
         space: where the photos may change.
-        objectives: terms of the loss.
+        objectives: name -> term of the loss.
         surrogates: white-box models with weights.
         framing: canvas to views.
         transforms: expectation over transforms, possibly empty.
@@ -65,7 +65,7 @@ class CloakLoop:
         seed: int,
         config: AttackConfig,
         space: PerturbationSpace,
-        objectives: Sequence[Objective],
+        objectives: Mapping[str, Objective],
         surrogates: Sequence[WeightedSurrogate],
         framing: Framing,
         transforms: Sequence[DrawnTransform],
@@ -76,14 +76,14 @@ class CloakLoop:
                 f"{len(surrogates)}"
             )
         self.seed, self.config, self.space = seed, config, space
-        self.objectives, self.surrogates = tuple(objectives), tuple(surrogates)
+        self.objectives, self.surrogates = dict(objectives), tuple(surrogates)
         self.framing, self.transforms = framing, tuple(transforms)
         self._requests = [self._request(s.surrogate) for s in self.surrogates]
         self._anchors: list[Observation | None] = [None] * len(self.surrogates)
 
     def _request(self, surrogate: Surrogate) -> TapRequest:
         request = TapRequest()
-        for objective in self.objectives:
+        for objective in self.objectives.values():
             request = request | objective.taps(surrogate)
         return request
 
@@ -181,18 +181,16 @@ class CloakLoop:
         draw = join_draws([e.draw for e in entries]) if request.needs_denoiser else None
         cloak = observe(surrogate, views, draw, request)
         references = {
-            name: join([e.references[name] for e in entries])
-            for name in sorted(request.references)
+            name: join([e.references[name] for e in entries]) for name in sorted(request.references)
         }
         keys, step = [job.key for job in jobs], max(job.step for job in jobs)
         found: dict[str, Tensor] = {}
-        for position, objective in enumerate(self.objectives):
-            name = f"{position}_{type(objective).__name__}"
+        for name, objective in self.objectives.items():
             found[name] = objective.loss(cloak, references, keys, step)
-        weights = [o.weight for o in self.objectives]
-        total = torch.stack(
-            [w * v for w, v in zip(weights, found.values(), strict=True)]
-        ).sum(dim=0)
+        weights = [o.weight for o in self.objectives.values()]
+        total = torch.stack([w * v for w, v in zip(weights, found.values(), strict=True)]).sum(
+            dim=0
+        )
         return {**found, "total": total}
 
     def _render(
@@ -229,9 +227,7 @@ class CloakLoop:
         if number >= VERIFICATION:
             view = self.framing.main_view(job.photo_size, surrogate.view_size, job.faces)
         else:
-            view = self.framing.draw_view(
-                job.photo_size, surrogate.view_size, job.faces, generator
-            )
+            view = self.framing.draw_view(job.photo_size, surrogate.view_size, job.faces, generator)
         clean = self._render([job.canvas], [view], surrogate)
         clip = clean[:, None].expand(-1, surrogate.num_frames, -1, -1, -1)
         draw = surrogate.draw(
@@ -261,9 +257,7 @@ class CloakLoop:
         if not request.needs_denoiser:
             return known
         assert known.condition is not None
-        denoised = surrogate.denoise(
-            known.condition, draw, request.denoiser, request.prediction
-        )
+        denoised = surrogate.denoise(known.condition, draw, request.denoiser, request.prediction)
         whole = Observation(views=known.views, condition=known.condition, denoised=denoised)
         return split(whole, 0)
 

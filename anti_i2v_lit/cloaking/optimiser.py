@@ -51,7 +51,7 @@ class SignDescent(torch.optim.Optimizer):
         self.state[parameter]["accumulated"] = value.to(parameter).clone()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one sign step along every gradient that is set."""
         result = None
         if closure is not None:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from anti_i2v_lit.archive.in_flight import InFlightStore, Progress
-from anti_i2v_lit.archive.paths import in_flight_folder
 from anti_i2v_lit.checks import NonFiniteLoss
 from anti_i2v_lit.cloaking.build import build_loop, build_surrogates
 from anti_i2v_lit.cloaking.job import PhotoJob
@@ -41,7 +40,7 @@ class CloakModule(pl.LightningModule):
         self.settings, self.out = settings, Path(out)
         self.perturbations = nn.ParameterDict()
         self.framing = Framing(settings.framing)
-        self.store = InFlightStore(in_flight_folder(self.out))
+        self.store = InFlightStore(self.out)
         self._loop: CloakLoop | None = None
 
     @property

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import Ledger
-from anti_i2v_lit.archive.paths import in_flight_folder
 from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.data.faces import Face, FaceDetector
@@ -167,7 +166,7 @@ class PhotoDataModule(pl.LightningDataModule):
         groups = plan_groups(
             sorted(sources),
             finished,
-            InFlightStore(in_flight_folder(self.out)).groups(),
+            InFlightStore(self.out).groups(),
             self.settings.attack.batch_size,
         )
         rank, world = 0, 1
@@ -181,3 +180,10 @@ class PhotoDataModule(pl.LightningDataModule):
         """One item per optimisation step."""
         assert self.stream is not None
         return DataLoader(self.stream, batch_size=None, num_workers=0)
+
+    def transfer_batch_to_device(
+        self, batch: WorkGroup, device: torch.device, dataloader_idx: int
+    ) -> WorkGroup:
+        """Leave a group as it is: photos stay on the CPU, the module places the canvases."""
+        del device, dataloader_idx
+        return batch

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,10 +17,12 @@ from anti_i2v_lit.archive.ledger import Ledger, Row
 from anti_i2v_lit.archive.lock import FolderLock
 from anti_i2v_lit.archive.paths import staging_folder, state_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
+from anti_i2v_lit.data.writing import remove_partials
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
 from anti_i2v_lit.lit.images import TensorBoardRecorder
 from anti_i2v_lit.lit.progress import CloakProgress
+from anti_i2v_lit.lit.stopping import StopOnSignal
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.lit.writer import CloakWriter
 from anti_i2v_lit.report.html import write_report
@@ -72,12 +73,14 @@ def cloak(settings: Settings, *, photos: Sequence[str], out: Path | str) -> int:
         Ledger(folder).open(settings.identity())
         sweep(staging_folder(folder))
         clean_temporaries(folder)
+        remove_partials(folder)
         record_total(folder, data.num_photos + len(data.scanned.broken))
         _record_broken(Ledger(folder), data)
         progress = CloakProgress(settings.attack.steps)
         writer = CloakWriter(settings, out=folder, listeners=(progress.heard,))
-        trainer = make_trainer(settings, folder, [writer, progress, TensorBoardRecorder()])
-        with _quiet_lightning(), _stop_on_signal(data):
+        with _quiet_lightning():
+            callbacks = [writer, progress, TensorBoardRecorder(), StopOnSignal()]
+            trainer = make_trainer(settings, folder, callbacks)
             trainer.fit(CloakModule(settings, out=folder), datamodule=data)
         write_report(folder)
     return exit_code(folder, data)
@@ -101,27 +104,16 @@ def _record_broken(ledger: Ledger, data: PhotoDataModule) -> None:
 
 
 @contextmanager
-def _stop_on_signal(data: PhotoDataModule) -> Iterator[None]:
-    """On SIGINT or SIGTERM finish the step, then stop; the handler only sets a flag."""
-
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        if data.stream is not None:
-            data.stream.stop_requested = True
-
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
-
-
-@contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Hide two warnings that do not apply: there is no epoch to shuffle or resume here."""
+    """Hide what does not concern this run: no epoch is shuffled or resumed here, and tips."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*doesn't have.*__len__.*")
-        yield
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        try:
+            yield
+        finally:
+            log.setLevel(level)

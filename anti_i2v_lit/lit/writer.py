@@ -123,12 +123,16 @@ class CloakWriter(pl.Callback):
         last_attempt = job.attempt + 1 >= self.settings.gate.max_attempts
         if verdict.complaints and not last_attempt:
             return False
-        if verdict.complaints:
-            reason = "too visible at every budget tried: " + "; ".join(verdict.complaints)
-            row = self._row(job, loaded, status="refused", reason=reason)
-        else:
-            row = self._row(job, loaded, status="cloaked", reason="")
-            row = dataclasses.replace(row, output=verdict.output, output_sha256=verdict.sha256)
+        reason = "too visible at every budget tried: " + "; ".join(verdict.complaints)
+        row = self._row(job, loaded, status="refused", reason=reason)
+        if not verdict.complaints:
+            row = dataclasses.replace(
+                row,
+                status="cloaked",
+                reason="",
+                output=verdict.output,
+                output_sha256=verdict.sha256,
+            )
         self._append(_with_figures(row, verdict))
         return True
 
@@ -158,6 +162,16 @@ def _label(node: dict[str, Any]) -> str:
 
 
 def _with_figures(row: Row, verdict: Verdict) -> Row:
-    rounded = {name: round(float(value), 5) for name, value in verdict.figures.items()}
-    known = {f.name for f in dataclasses.fields(Row)}
-    return dataclasses.replace(row, **{n: v for n, v in rounded.items() if n in known})
+    figures = {name: round(float(value), 5) for name, value in verdict.figures.items()}
+    return dataclasses.replace(
+        row,
+        loss_first=figures["loss_first"],
+        loss_last=figures["loss_last"],
+        psnr=figures["psnr"],
+        ssim=figures["ssim"],
+        ciede2000=figures["ciede2000"],
+        lpips=figures["lpips"],
+        max_change_8bit=figures["max_change_8bit"],
+        residual_kept=figures["residual_kept"],
+        loss_kept=figures["loss_kept"],
+    )

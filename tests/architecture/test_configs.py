@@ -1,0 +1,49 @@
+"""Every configuration file parses, resolves, and opens with the command that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anti_i2v_lit.settings import load_settings
+
+FOLDER = Path(__file__).parents[2] / "configs" / "cloak"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def test_configs_were_found() -> None:
+    assert len(FILES) >= 5
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_config_resolves_and_names_its_command(path: Path) -> None:
+    settings = load_settings(path)
+    assert settings.surrogates
+    head = path.read_text(encoding="utf-8").splitlines()[:4]
+    assert any(
+        f"anti-i2v cloak PHOTOS --out DIR --config configs/cloak/{path.name}" in line
+        for line in head
+    )
+
+
+def test_the_default_config_is_the_default() -> None:
+    assert load_settings(FOLDER / "default.yaml").identity() == load_settings().identity()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("atack.steps=3", "Did you mean 'attack'"),
+        ("attack.stpes=3", "Did you mean 'steps'"),
+        ("space.name=duall", "Did you mean 'dual'"),
+        ("attack.steps=0", "attack.steps must be at least 1"),
+        ("attack.steps=many", "attack"),
+        ("objectives.0.wieght=1", "Did you mean 'weight'"),
+        ("nonsense", "section.field=value"),
+        ("strategy=ddp", "photo_parallel"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_remedy(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_settings(overrides=[override])

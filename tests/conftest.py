@@ -1,0 +1,77 @@
+"""Shared fixtures: a tiny checkpoint in the published layout, photos without real people."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data as pictures
+
+from anti_i2v_lit.miniatures import tiny_cogvideox
+from anti_i2v_lit.settings import Settings, load_settings
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with random weights: 32 px views, 5 frames."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    tiny_cogvideox().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real photos, where they are at hand."""
+    found = Path(os.environ.get("ANTI_I2V_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not found.is_dir():
+        pytest.skip("no real photos: set ANTI_I2V_DATA to a folder of test data")
+    return found
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Four small photos in two folders: PNG, JPEG, one of them upright by its EXIF tag."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    astronaut = Image.fromarray(pictures.astronaut()).resize((96, 96))
+    cat = Image.fromarray(pictures.chelsea()).resize((120, 80))
+    astronaut.save(folder / "astronaut.png")
+    cat.save(folder / "cat.jpg", quality=90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    astronaut.save(folder / "sub" / "turned.jpg", quality=92, exif=exif)
+    Image.fromarray(pictures.coffee()).resize((90, 60)).save(folder / "sub" / "coffee.png")
+    return folder
+
+
+@pytest.fixture
+def fast_settings(tiny_checkpoint: Path) -> Settings:
+    """Six steps on the tiny checkpoint, saved every two, with an open gate."""
+    return load_settings(values=fast_values(tiny_checkpoint))
+
+
+def fast_values(checkpoint: Path) -> dict[str, object]:
+    """Values of `fast_settings`."""
+    return {
+        "surrogates": [{"name": "cogvideox", "path": str(checkpoint), "weight": 1.0}],
+        "attack": {"steps": 6, "checkpoint_every": 2, "num_draws": 2, "num_verification_draws": 1},
+        "framing": {"canvas_side_px": 48},
+        "gate": {"min_psnr_db": 0, "min_ssim": 0, "max_ciede2000": 0, "max_lpips": 0},
+        "trainer": {"accelerator": "cpu"},
+    }
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    """Decoded samples of an image file."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tests compare bytes; one thread makes them independent of the machine's load."""
+    torch.set_num_threads(1)
