@@ -1,0 +1,210 @@
+"""Every figure of a clip, its photo and the protected file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.backbones.lpips_net import load_lpips, lpips_distance
+from anti_i2v_lit.data.faces import Face, FaceConfig, FaceDetector
+from anti_i2v_lit.evaluation.columns import EMBEDDERS
+from anti_i2v_lit.evaluation.foreign import ENCODER_FILE, ForeignEncoder
+from anti_i2v_lit.metrics import FACE_EMBEDDERS
+from anti_i2v_lit.metrics.dlib_face import FILE as DLIB_FILE
+from anti_i2v_lit.metrics.face_embedder import DATA_VARIABLE, FaceEmbedder
+from anti_i2v_lit.metrics.hse_face import FILE as HSE_FILE
+from anti_i2v_lit.metrics.imperceptibility import colour_difference, max_change_8bit, psnr, ssim
+
+Encoder = Callable[[Tensor], Tensor]
+_EMBEDDER_FILES = dict(zip(EMBEDDERS, (DLIB_FILE, HSE_FILE), strict=True))
+PSNR_OF_EQUAL_DB = 100.0  # stands for infinity, so that means stay finite
+
+
+class Detector(Protocol):
+    """Anything that finds faces in a photo [3, H, W], largest first."""
+
+    def detect(self, photo: Tensor) -> list[Face]:
+        """Return the faces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPhoto:
+    """What the judge remembers of a clean photo.
+
+    Attributes:
+        view: the photo as the generator sees it [3, h, w].
+        people: embedder -> unit vector of the largest face; empty if there is no face.
+        has_face: whether a face was found.
+        latents: encoder -> latent [1, C, h', w'] of the view.
+    """
+
+    view: Tensor
+    people: Mapping[str, Tensor]
+    has_face: bool
+    latents: Mapping[str, Tensor]
+
+
+class Judge:
+    """Measures clips and files; parts whose weights are absent are left out of the figures.
+
+    Args:
+        detector: finds faces.
+        embedders: name (one of `EMBEDDERS`) -> face network.
+        encoders: "own" and/or "foreign" -> views [B, 3, H, W] to latents.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: Detector,
+        embedders: Mapping[str, FaceEmbedder],
+        encoders: Mapping[str, Encoder],
+    ) -> None:
+        self.detector, self.embedders, self.encoders = detector, dict(embedders), dict(encoders)
+        self._lpips = load_lpips()
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the optional parts at hand; figures of others are absent."""
+        return sorted([*self.embedders, *(f"shift_{name}" for name in self.encoders)])
+
+    @torch.no_grad()
+    def know(self, photo: Tensor, view: Tensor, faces: Sequence[Face]) -> KnownPhoto:
+        """Look at a clean photo once.
+
+        Args:
+            photo: [3, H, W] in [0, 1], full size.
+            view: [3, h, w], as the generator sees it.
+            faces: of the photo, largest first.
+        """
+        people = {}
+        if faces:
+            points = pixel_landmarks(faces[0], photo)
+            people = {n: e.embed(photo, points) for n, e in self.embedders.items()}
+        latents = {name: encode(view[None]).float() for name, encode in self.encoders.items()}
+        return KnownPhoto(view=view, people=people, has_face=bool(faces), latents=latents)
+
+    @torch.no_grad()
+    def judge_clip(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor) -> dict[str, float]:
+        """Identity, fidelity and motion of a clip.
+
+        Args:
+            known: the clean photo.
+            clip: [T, 3, h, w] in [0, 1].
+            clean_clip: the clip of the clean photo with the same seed and purification.
+        """
+        return {
+            **self._identity(known, clip),
+            **self._fidelity(clip, clean_clip, "clip"),
+            **self._fidelity(clip, known.view.expand_as(clip), "photo"),
+            "motion": 255 * torch.diff(clip, dim=0).abs().mean().item(),
+        }
+
+    @torch.no_grad()
+    def judge_latents(self, known: KnownPhoto, view: Tensor) -> dict[str, float]:
+        """Displacement of the latent of a view [3, h, w] from the clean photo's."""
+        return {
+            f"shift_{name}": displacement(encode(view[None]).float(), known.latents[name])
+            for name, encode in self.encoders.items()
+        }
+
+    def _identity(self, known: KnownPhoto, clip: Tensor) -> dict[str, float]:
+        if not known.has_face:
+            unknown = torch.full((len(clip),), math.nan)
+            figures = {n: math.nan for e in self.embedders for n in _identity_figures(e, unknown)}
+            return {"fdfr": math.nan, **figures}
+        faces = [self.detector.detect(frame) for frame in clip]
+        seen = [index for index, found in enumerate(faces) if found]
+        figures = {"fdfr": 1 - len(seen) / len(clip)}
+        for name, embedder in self.embedders.items():
+            similarity = torch.full((len(clip),), math.nan)
+            if seen:
+                points = torch.stack([pixel_landmarks(faces[i][0], clip[i]) for i in seen])
+                similarity[seen] = embedder.embed_all(clip[seen], points) @ known.people[name]
+            figures.update(_identity_figures(name, similarity))
+        return figures
+
+    def _fidelity(self, clip: Tensor, reference: Tensor, name: str) -> dict[str, float]:
+        pairs = list(zip(clip, reference, strict=True))
+        decibels = [min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]
+        return {
+            f"{name}_psnr": sum(decibels) / len(pairs),
+            f"{name}_ssim": sum(ssim(a, b) for a, b in pairs) / len(pairs),
+            f"{name}_lpips": lpips_distance(self._lpips, clip, reference).mean().item(),
+        }
+
+
+def judge_file(photo: Tensor, protected: Tensor) -> dict[str, float]:
+    """Visibility of a protected file [3, H, W] against its photo; NaN if the sizes differ."""
+    if photo.shape != protected.shape:
+        return dict.fromkeys(("psnr", "ciede2000", "max_change_8bit"), math.nan)
+    return {
+        "psnr": min(psnr(protected, photo), PSNR_OF_EQUAL_DB),
+        "ciede2000": colour_difference(protected, photo)[0],
+        "max_change_8bit": max_change_8bit(protected, photo),
+    }
+
+
+def displacement(latents: Tensor, clean: Tensor) -> float:
+    """Root mean square distance in standard deviations of the clean latent."""
+    distance = (latents - clean).double().square().mean().sqrt()
+    return (distance / clean.double().std()).item()
+
+
+def pixel_landmarks(face: Face, photo: Tensor) -> Tensor:
+    """Five landmarks [5, 2] in pixels of a photo [3, H, W]."""
+    height, width = photo.shape[-2:]
+    return torch.tensor(face.landmarks) * torch.tensor([width, height])
+
+
+def _identity_figures(name: str, similarity: Tensor) -> dict[str, float]:
+    """Columns of one embedder from the similarity per frame [T], NaN where no face was found."""
+    zeroed = similarity.nan_to_num(0.0)
+    chosen = {"first": slice(0, 1), "last": slice(-1, None), "mean": slice(None)}
+    figures = {}
+    for frame, part in chosen.items():
+        figures[f"{name}_{frame}"] = similarity[part].nanmean().item()
+        figures[f"{name}_{frame}_zero"] = zeroed[part].mean().item()
+    return figures
+
+
+def weights_folder(given: Path | None) -> Path | None:
+    """The folder of judges' weights: `given`, else $ANTI_I2V_DATA/models, else ../shared/data.
+
+    Raises:
+        ValueError: `given` is not a folder.
+    """
+    if given is not None:
+        if not given.is_dir():
+            raise ValueError(f"--weights: expected a folder, got {given}")
+        return given
+    data = os.environ.get(DATA_VARIABLE)
+    folder = Path(data or "../shared/data") / "models"
+    return folder if folder.is_dir() else None
+
+
+def build_judge(weights: Path | None, own_encoder: Encoder | None) -> Judge:
+    """The judge with every optional part whose weights are in the folder.
+
+    Args:
+        weights: folder of `dlib_face_resnet_fp16.safetensors`,
+            `hse_faceres_mobilenet1_fp16.safetensors` and `taef2_encoder.pth`; any may be absent.
+        own_encoder: the generator's own autoencoder.
+    """
+    embedders: dict[str, FaceEmbedder] = {}
+    encoders: dict[str, Encoder] = {}
+    if own_encoder is not None:
+        encoders["own"] = own_encoder
+    for name, file in _EMBEDDER_FILES.items():
+        if weights is not None and (weights / file).is_file():
+            embedders[name] = FACE_EMBEDDERS.build({"name": name, "weights": str(weights / file)})
+    if weights is not None and (weights / ENCODER_FILE).is_file():
+        encoders["foreign"] = ForeignEncoder(weights / ENCODER_FILE).encode
+    return Judge(detector=FaceDetector(FaceConfig()), embedders=embedders, encoders=encoders)

@@ -1,0 +1,82 @@
+"""Means over photos with bootstrap intervals, and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anti_i2v_lit.checks import check_at_least, check_between
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over photos.
+
+    Attributes:
+        mean: of the defined values; NaN if there are none.
+        low: lower end of the interval; NaN below two values.
+        high: upper end of the interval; NaN below two values.
+        count: photos with a defined value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def bootstrap_mean(
+    values: Sequence[float],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Estimate:
+    """Mean with a percentile bootstrap interval (Efron 1979): photos drawn with replacement.
+
+    Args:
+        values: one value per photo; NaN entries are left out.
+        seed: of the resampling.
+        resamples: number of resampled means.
+        level: coverage of the interval, in (0, 1).
+
+    Raises:
+        ValueError: an infinite value, or arguments out of range.
+    """
+    check_at_least(resamples, 1, "resamples")
+    check_between(level, 0.01, 0.999, "level")
+    sample = np.array([v for v in values if not math.isnan(v)], dtype=np.float64)
+    if not np.isfinite(sample).all():
+        raise ValueError(f"expected finite values or NaN, got {list(values)}")
+    if len(sample) == 0:
+        return Estimate(mean=math.nan, low=math.nan, high=math.nan, count=0)
+    mean = float(sample.mean())
+    if len(sample) == 1:
+        return Estimate(mean=mean, low=math.nan, high=math.nan, count=1)
+    drawn = np.random.default_rng(seed).integers(0, len(sample), (resamples, len(sample)))
+    tail = (1 - level) / 2
+    low, high = np.quantile(sample[drawn].mean(axis=1), [tail, 1 - tail])
+    return Estimate(mean=mean, low=float(low), high=float(high), count=len(sample))
+
+
+def paired_difference(
+    values: Mapping[str, float],
+    reference: Mapping[str, float],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Estimate:
+    """Mean of `values - reference` over the photos that both have, with its interval.
+
+    Pairing takes the differences between photos out of the interval.
+    """
+    shared = sorted(set(values) & set(reference))
+    differences = [values[key] - reference[key] for key in shared]
+    return bootstrap_mean(differences, seed=seed, resamples=resamples, level=level)

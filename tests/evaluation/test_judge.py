@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from anti_i2v_lit.evaluation.columns import COLUMNS
+from anti_i2v_lit.evaluation.judge import build_judge, displacement, judge_file, weights_folder
+from tests.evaluation.fakes import FACE, fake_judge, picture
+
+
+def tensor(seed: int, side: int = 24) -> torch.Tensor:
+    return torch.from_numpy(picture(seed, side)).permute(2, 0, 1).float() / 255
+
+
+def test_missing_faces_are_dropped_in_one_column_and_zero_in_the_other() -> None:
+    photo = tensor(1)
+    judge = fake_judge(limit=0.3)
+    known = judge.know(photo, photo, [FACE])
+    dark = torch.zeros_like(photo)
+    clip = torch.stack([photo, dark, photo.flip(0), dark])
+    found = judge.judge_clip(known, clip, clip)
+    mean = photo.mean(dim=(1, 2)).double().numpy()
+    swapped = float(mean @ mean[::-1] / (mean @ mean))
+    assert found["fdfr"] == 0.5
+    assert found["dlib_first"] == pytest.approx(1.0) == found["dlib_first_zero"]
+    assert math.isnan(found["dlib_last"]) and found["dlib_last_zero"] == 0.0
+    assert found["dlib_mean"] == pytest.approx((1 + swapped) / 2, abs=1e-5)
+    assert found["dlib_mean_zero"] == pytest.approx((1 + swapped) / 4, abs=1e-5)
+
+
+def test_a_photo_without_a_face_has_no_identity_figures() -> None:
+    photo = tensor(1)
+    judge = fake_judge()
+    found = judge.judge_clip(
+        judge.know(photo, photo, []), photo.repeat(2, 1, 1, 1), tensor(2)[None].repeat(2, 1, 1, 1)
+    )
+    assert all(math.isnan(v) for n, v in found.items() if n.startswith(("dlib", "fdfr")))
+    assert math.isfinite(found["photo_lpips"])
+
+
+def test_fidelity_is_that_of_scikit_image() -> None:
+    clip, clean = torch.stack([tensor(1), tensor(2)]), torch.stack([tensor(3), tensor(4)])
+    judge = fake_judge()
+    found = judge.judge_clip(judge.know(tensor(5), tensor(5), [FACE]), clip, clean)
+    pairs = [(a.double().numpy(), b.double().numpy()) for a, b in zip(clip, clean, strict=True)]
+    decibels = [peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]
+    assert found["clip_psnr"] == pytest.approx(np.mean(decibels), abs=1e-3)
+    similar = [
+        structural_similarity(
+            a, b, channel_axis=0, data_range=1, gaussian_weights=True, use_sample_covariance=False
+        )
+        for a, b in pairs
+    ]
+    assert found["clip_ssim"] == pytest.approx(np.mean(similar), abs=1e-3)
+    moved = np.abs(np.diff(np.stack([a for a, _ in pairs]), axis=0)).mean() * 255
+    assert found["motion"] == pytest.approx(moved, rel=1e-4)
+
+
+def test_displacement_counts_standard_deviations() -> None:
+    latents = np.random.default_rng(0).normal(3, 2, (1, 4, 8, 8))
+    moved = latents + 0.5
+    expected = 0.5 / latents.std(ddof=1)
+    assert displacement(torch.tensor(moved), torch.tensor(latents)) == pytest.approx(expected)
+
+
+def test_files_of_another_size_have_no_visibility() -> None:
+    assert all(math.isnan(v) for v in judge_file(tensor(1, 24), tensor(1, 32)).values())
+    same = judge_file(tensor(1), tensor(1))
+    assert same == {"psnr": 100.0, "ciede2000": 0.0, "max_change_8bit": 0.0}
+
+
+def test_every_figure_has_a_column() -> None:
+    photo = tensor(1)
+    judge = fake_judge()
+    known = judge.know(photo, photo, [FACE])
+    figures = judge.judge_clip(
+        known, photo[None].repeat(2, 1, 1, 1), photo[None].repeat(2, 1, 1, 1)
+    )
+    figures |= judge.judge_latents(known, photo) | judge_file(photo, photo)
+    assert set(figures) <= set(COLUMNS)
+    assert set(COLUMNS) - set(figures) == {
+        "shift_foreign",
+        *(n for n in COLUMNS if n.startswith("hse_")),
+    }
+
+
+def test_a_judge_without_weights_leaves_parts_out(tmp_path, monkeypatch) -> None:
+    assert build_judge(tmp_path, None).parts == []
+    monkeypatch.setenv("ANTI_I2V_DATA", str(tmp_path))
+    assert weights_folder(None) is None
+    (tmp_path / "models").mkdir()
+    assert weights_folder(None) == tmp_path / "models"
+    with pytest.raises(ValueError, match="--weights"):
+        weights_folder(tmp_path / "nowhere")
