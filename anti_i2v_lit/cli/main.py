@@ -62,10 +62,11 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
     """Parse, and let photos and overrides stand after options too (argparse does not)."""
     arguments, rest = parser.parse_known_args(words)
     late = [word for word in rest if not word.startswith("-")]
-    if len(late) < len(rest) or (rest and "photos" not in arguments):
+    words_of = "overrides" if "overrides" in arguments else "photos"
+    if len(late) < len(rest) or (rest and words_of not in arguments):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if late:
-        arguments.photos = [*arguments.photos, *late]
+        setattr(arguments, words_of, [*getattr(arguments, words_of), *late])
     return arguments
 
 
