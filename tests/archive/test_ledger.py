@@ -185,14 +185,13 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
     assert all(len(rows[f"b-{i}"].reason) == i * 50 for i in range(100))
 
 
-def _cloak_two_photos(folder):
+def _cloak(folder):
     clean_temporaries(folder)
     ledger = Ledger(folder)
     ledger.open(SETTINGS)
-    for key in ("a", "b"):
-        if key not in ledger.finished():
-            write_whole(folder / f"{key}.jpg", key.encode() * 1000)
-            ledger.append(cloaked(key, output_sha256=sha256_of(folder / f"{key}.jpg")))
+    if "a" not in ledger.finished():
+        write_whole(folder / "a.jpg", b"a" * 1000)
+        ledger.append(cloaked("a", output_sha256=sha256_of(folder / "a.jpg")))
 
 
 def test_killed_at_every_line_nothing_is_lost_and_no_row_lacks_its_file(tmp_path):
@@ -200,19 +199,19 @@ def test_killed_at_every_line_nothing_is_lost_and_no_row_lacks_its_file(tmp_path
     while True:
         folder = tmp_path / str(line)
         folder.mkdir()
-        killed = run_and_kill_at_line(lambda: _cloak_two_photos(folder), line)  # noqa: B023
+        killed = run_and_kill_at_line(lambda: _cloak(folder), line)  # noqa: B023
         kills += killed
         for row in Ledger(folder).rows().values():
             assert sha256_of(folder / row.output) == row.output_sha256
         outputs = {p.name: p.read_bytes() for p in folder.glob("*.jpg")}
         assert all(content == name[:1].encode() * 1000 for name, content in outputs.items())
-        _cloak_two_photos(folder)
-        assert Ledger(folder).finished() == {"a", "b"}
-        assert len(Ledger(folder).path.read_bytes().splitlines()) == 2
+        _cloak(folder)
+        assert Ledger(folder).finished() == {"a"}
+        assert len(Ledger(folder).path.read_bytes().splitlines()) == 1
         assert sorted(p.name for p in folder.iterdir()) == [
-            ".anti_i2v", "a.jpg", "b.jpg", MANIFEST
+            ".anti_i2v", "a.jpg", MANIFEST
         ]  # fmt: skip
         if not killed:
             break
         line += 1
-    assert kills > 100
+    assert kills > 60

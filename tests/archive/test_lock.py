@@ -80,7 +80,7 @@ def test_a_forked_child_that_outlives_a_killed_run_does_not_hold_the_folder(tmp_
     try:
         assert is_running(tmp_path)
         process.kill()
-        process.join(30)
+        os.waitpid(process.pid, 0)
         os.kill(sleeper, 0)
         with FolderLock(tmp_path):
             pass

@@ -1,0 +1,1 @@
+"""The page that a person opens after a run."""

@@ -1,0 +1,167 @@
+"""Writes `report.html`: one page without outside parts, for the owner of the photos."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import importlib.metadata
+import math
+import os
+import platform
+import urllib.parse
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from anti_i2v_lit import __version__
+from anti_i2v_lit.archive.files import sha256_of, write_whole
+from anti_i2v_lit.archive.ledger import Ledger
+from anti_i2v_lit.archive.plan import duration_text
+from anti_i2v_lit.archive.reasons import group_reasons
+from anti_i2v_lit.archive.row import STATUSES, Row
+from anti_i2v_lit.archive.verify import source_path
+from anti_i2v_lit.report.figures import FIGURES, spreads, visibility
+from anti_i2v_lit.report.pictures import PhotoPictures, photo_pictures
+
+REPORT = "report.html"
+WORST_SHOWN = 100
+FIRST_SHOWN = 24
+CROPS_SHOWN = 24
+TABLE_ROWS = 10_000
+KEYS_PER_REASON = 200
+_PACKAGES = ("torch", "lightning", "diffusers", "transformers", "pillow", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One photo of the contact sheet."""
+
+    row: Row
+    pictures: PhotoPictures
+    link: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One figure in the table: its text and, for sorting, its number ("" when there is none)."""
+
+    text: str
+    number: str
+
+
+def write_report(folder: Path) -> Path:
+    """Write DIR/report.html from the manifest, the settings and the files; return its path.
+
+    The page holds at most 124 photos (the 100 most visible by CIEDE2000 and the first 24) and at
+    most 10,000 table rows, and says so; the manifest has all. Missing or unreadable originals
+    leave a placeholder.
+
+    Raises:
+        ValueError: no such folder or a damaged manifest.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give the --out of a run")
+    ledger = Ledger(folder)
+    rows = list(ledger.rows().values())
+    cloaked = sorted((r for r in rows if r.status == "cloaked"), key=lambda r: r.key)
+    worst_first = sorted(cloaked, key=visibility, reverse=True)
+    environment = Environment(
+        loader=PackageLoader("anti_i2v_lit.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = environment.get_template("script.html").render()
+    page = environment.get_template("report.html").render(
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        counts={name: Counter(r.status for r in rows)[name] for name in STATUSES},
+        surrogates=sorted({name for row in cloaked for name in row.surrogates}),
+        budgets=_budgets(cloaked),
+        spent=duration_text(sum(row.seconds for row in rows)),
+        spreads=spreads(cloaked),
+        cards=_cards(folder, _shown(cloaked, worst_first)),
+        cloaked_count=len(cloaked),
+        worst_shown=WORST_SHOWN,
+        first_shown=FIRST_SHOWN,
+        figures=FIGURES,
+        table=[(row, _link(row), _cells(row)) for row in worst_first[:TABLE_ROWS]],
+        reasons=group_reasons(rows),
+        keys_per_reason=KEYS_PER_REASON,
+        settings=_settings_text(ledger),
+        versions=_versions(),
+        digests=sorted({row.config_sha256 for row in rows if row.config_sha256}),
+        manifest_sha256=sha256_of(ledger.path) if ledger.path.exists() else "",
+    )
+    path = folder / REPORT
+    # File names that are not UTF-8 are shown with their bytes as escapes.
+    write_whole(path, page.encode(errors="backslashreplace"))
+    return path
+
+
+def _shown(cloaked: list[Row], worst_first: list[Row]) -> list[Row]:
+    """Rows of the contact sheet: the most visible ones, then the first ones by name."""
+    chosen = worst_first[:WORST_SHOWN]
+    keys = {row.key for row in chosen}
+    return chosen + [row for row in cloaked[:FIRST_SHOWN] if row.key not in keys]
+
+
+def _cards(folder: Path, rows: list[Row]) -> list[Card]:
+    cards = []
+    for number, row in enumerate(rows):
+        pictures = photo_pictures(
+            source_path(folder, row), folder / row.output, with_crop=number < CROPS_SHOWN
+        )
+        cards.append(Card(row=row, pictures=pictures, link=_link(row)))
+    return cards
+
+
+def _link(row: Row) -> str:
+    """A relative address of the cloak; never one with a scheme."""
+    return "./" + urllib.parse.quote(os.fsencode(row.output))
+
+
+def _cells(row: Row) -> list[Cell]:
+    cells = []
+    for figure in FIGURES:
+        value = figure.value(row)
+        known = value is not None and not math.isnan(value)
+        cells.append(Cell(text=figure.text(value), number=repr(value) if known else ""))
+    return cells
+
+
+def _budgets(cloaked: list[Row]) -> str:
+    """Budgets that were used: "16" or "8 to 16"."""
+    values = [row.budget_8bit for row in cloaked]
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    return f"{high:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _settings_text(ledger: Ledger) -> str:
+    try:
+        settings: dict[str, Any] = ledger.settings()
+    except ValueError as error:
+        return str(error)
+    text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _versions() -> list[tuple[str, str]]:
+    """Versions on the machine that writes the report."""
+    found = [("anti-i2v-lit", __version__), ("Python", platform.python_version())]
+    for name in _PACKAGES:
+        try:
+            found.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
