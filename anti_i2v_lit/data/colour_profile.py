@@ -28,6 +28,7 @@ _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
 _D50 = np.array([0.9642, 1.0, 0.8249])
+_PURE_POWER = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 _CHANNEL_TAGS = ((b"rXYZ", b"rTRC"), (b"gXYZ", b"gTRC"), (b"bXYZ", b"bTRC"))
 
 
@@ -49,6 +50,8 @@ class Curve:
         if self.table is not None:
             steps = np.linspace(0, 1, len(self.table), dtype=np.float32)
             linear = np.interp(size, steps, self.table)
+        elif self.parameters[1:] == _PURE_POWER:
+            linear = np.power(size, self.parameters[0])
         else:
             g, a, b, c, d, e, f = self.parameters
             curved = np.power(np.maximum(a * size + b, 0), g) + e
@@ -62,6 +65,8 @@ class Curve:
             rising = np.maximum.accumulate(self.table)
             steps = np.linspace(0, 1, len(rising), dtype=np.float32)
             encoded = np.interp(size, rising, steps)
+        elif self.parameters[1:] == _PURE_POWER:
+            encoded = np.power(size, 1 / self.parameters[0])
         else:
             g, a, b, c, d, e, f = self.parameters
             curved = (np.power(np.maximum(size - e, 0), 1 / g) - b) / a
@@ -198,14 +203,18 @@ def _lookup_table() -> PhotoFailure:
 
 
 def _simplified(profile: ColourProfile) -> ColourProfile:
-    """Return the plain sRGB profile if this one agrees with it to half a grey level."""
+    """Return the plain sRGB profile if this one agrees with it to 1.5 grey levels.
+
+    Rounding of the colorants alone makes 0.8 between published sRGB profiles; a plain gamma of
+    2.2 is 8 levels away.
+    """
     ramp = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
     probe = ramp
     if profile.channels == 3:  # greys and the three primaries
         rows = np.concatenate([np.ones((1, 3)), np.eye(3)]).astype(np.float32)
         probe = (ramp[:, None] * rows).reshape(-1, 3)
     difference = np.abs(profile.to_srgb(probe) - probe).max()
-    return srgb_profile(profile.channels) if difference < 0.5 / 255 else profile
+    return srgb_profile(profile.channels) if difference < 1.5 / 255 else profile
 
 
 def _tag_table(icc: bytes) -> dict[bytes, bytes]:

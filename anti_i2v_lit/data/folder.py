@@ -113,6 +113,7 @@ def _entries(given: str, out: Path, prefixed: bool) -> Iterator[_Entry]:
         base = os.path.dirname(path) if prefixed else path
         yield from _walk(path, base, out)
     elif os.path.lexists(path):
+        _check_not_in(path, out)
         yield _file_entry(path, os.path.dirname(path))
     elif glob.has_magic(given):
         yield from _globbed(given, out, prefixed)
@@ -134,7 +135,17 @@ def _globbed(pattern: str, out: Path, prefixed: bool) -> Iterator[_Entry]:
             _check_apart(path, out)
             yield from _walk(path, base, out)
         else:
+            _check_not_in(path, out)
             yield _file_entry(path, base)
+
+
+def _check_not_in(path: str, out: Path) -> None:
+    folder, target = Path(os.path.realpath(os.path.dirname(path))), Path(os.path.realpath(out))
+    if target == folder or target in folder.parents:
+        raise ValueError(
+            f"the original {path} lies in --out {out} and could be overwritten: "
+            "choose another --out"
+        )
 
 
 def _check_apart(folder: str, out: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anti_i2v_lit.data.picture import Picture, Samples, to_stored, to_upright
 
-_BAND_PIXELS = 1 << 20  # pixels worked on at once, so that temporaries stay under 50 MB
+_BAND_PIXELS = 1 << 16  # pixels worked on at once: temporaries stay in the cache
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)  # ITU-R BT.709
 
 
@@ -167,6 +167,6 @@ class DecodedPhoto:
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:
-    """Row ranges of about a million pixels."""
+    """Row ranges of about `_BAND_PIXELS` pixels."""
     rows = max(1, _BAND_PIXELS // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

@@ -22,6 +22,7 @@ from anti_i2v_lit.data.previews import (
 )
 
 _ORIENTATION = 0x0112
+_SPEED = 9  # a tenth of the default's time for 5 % more bytes, at the same error
 _THREADS = 4  # fixed, so that the bytes do not depend on the machine
 
 
@@ -92,6 +93,7 @@ class AvifCodec(Codec):
             # one quality serves colour and alpha, and alpha must come back exactly
             quality=100 if picture.alpha is not None else config.avif_quality,
             subsampling="4:0:0" if grey else config.chroma,
+            speed=_SPEED,
             max_threads=_THREADS,
             icc_profile=picture.icc or b"",
             xmp=picture.xmp or b"",

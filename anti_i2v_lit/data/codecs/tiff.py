@@ -15,7 +15,7 @@ from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.data.codecs.base import Codec, OutputConfig, refuse_pillow_mode
 from anti_i2v_lit.data.colour_profile import profile_from_icc
 from anti_i2v_lit.data.picture import Picture, Samples, split_alpha
-from anti_i2v_lit.data.previews import blank_jpeg_streams
+from anti_i2v_lit.data.previews import blank_jpeg_streams, without_xmp_previews
 
 _NONE, _LZW, _DEFLATES, _PACKBITS = 1, 5, (8, 32946), 32773
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
@@ -50,7 +50,7 @@ class TiffCodec(Codec):
                 samples = page_maximum(page) - samples
             icc, xmp = _bytes_tag(page, 34675), _bytes_tag(page, 700)
             orientation = page.tags.valueof("Orientation", 1)
-            gaps = _without_pixels(bytearray(data), page)
+            _, previews = _cleaned(data, page)
         return Picture(
             format=self.format,
             samples=samples,
@@ -59,9 +59,9 @@ class TiffCodec(Codec):
             orientation=orientation if orientation in range(1, 9) else 1,
             profile=profile_from_icc(icc, samples.shape[-1]),
             icc=icc,
-            xmp=xmp,
+            xmp=without_xmp_previews(xmp)[0] if xmp else None,
             container=data,
-            notes=(_PREVIEW_NOTE,) if blank_jpeg_streams(gaps) else (),
+            notes=(_PREVIEW_NOTE,) if previews else (),
         )
 
     def _encode(self, picture: Picture, config: OutputConfig) -> bytes:
@@ -75,8 +75,7 @@ class TiffCodec(Codec):
             packed = [
                 _compressed(segment, page, config.png_level) for segment in _segments(pixels, page)
             ]
-            file = _without_pixels(bytearray(picture.container), page)
-            blank_jpeg_streams(file)
+            file, _ = _cleaned(picture.container, page)
             offsets = _placed(file, packed, page)
         return _with_offsets(bytes(file), offsets, [len(p) for p in packed])
 
@@ -167,11 +166,18 @@ def _compressed(segment: Samples, page: tifffile.TiffPage, level: int) -> bytes:
     return zlib.compress(raw.tobytes(), level)
 
 
-def _without_pixels(file: bytearray, page: tifffile.TiffPage) -> bytearray:
-    """The file with its pixel data zeroed, so that no uncloaked remnant is left."""
+def _cleaned(data: bytes, page: tifffile.TiffPage) -> tuple[bytearray, bool]:
+    """The file without its pixels and previews, so that nothing uncloaked is left.
+
+    Returns:
+        The file, zeroed in those places, and whether it held previews.
+    """
+    file = bytearray(data)
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         file[offset : offset + count] = bytes(count)
-    return file
+    streams = blank_jpeg_streams(file)
+    cleaned, in_xmp = without_xmp_previews(bytes(file))
+    return bytearray(cleaned), streams or in_xmp
 
 
 def _placed(file: bytearray, packed: list[bytes], page: tifffile.TiffPage) -> list[int]:
