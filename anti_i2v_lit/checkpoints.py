@@ -1,0 +1,148 @@
+"""Model folders on this machine, packaged or local, and what a folder's model can be asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anti_i2v_lit.checks import check_in
+
+EMBEDDED = "embedded"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PACKAGED = Path(__file__).parent / "surrogates" / "embedded" / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one class of models lies in a folder.
+
+    Attributes:
+        packaged: folder name of the packaged model of this class.
+        needed: glob patterns, relative to the folder, of which each must match something.
+        source: name of the published model on the Hugging Face hub, for messages.
+    """
+
+    packaged: str
+    needed: tuple[str, ...]
+    source: str
+
+
+COGVIDEOX = Layout(
+    packaged="mmdit_128",
+    needed=(
+        "model_index.json",
+        "transformer/config.json",
+        "transformer/*.safetensors",
+        "vae/config.json",
+        "vae/*.safetensors",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "tokenizer/*",
+    ),
+    source="zai-org/CogVideoX-5b-I2V",
+)
+
+
+def checkpoint_folder(path: str, layout: Layout) -> Path:
+    """Return the folder that a `path` setting names, after a look at what is inside.
+
+    Args:
+        path: "embedded" for the packaged model, else a local folder.
+        layout: what the folder should hold.
+
+    Raises:
+        ValueError: not a folder, or a file is missing; says how to obtain the model.
+    """
+    how = (
+        f"nothing is downloaded at run time: fetch it once with "
+        f"'hf download {layout.source} --local-dir FOLDER' and set path=FOLDER, "
+        f"or set path={EMBEDDED} for the packaged model"
+    )
+    embedded = path == EMBEDDED
+    folder = _PACKAGED / layout.packaged if embedded else Path(path).expanduser()
+    if embedded and not folder.is_dir():
+        raise ValueError(
+            f"this installation lacks the packaged model {layout.packaged!r} ({folder}); "
+            "install the package again, or set path to a local model folder"
+        )
+    if not folder.is_dir():
+        raise ValueError(f"path: expected a local model folder, got {path!r}; {how}")
+    missing = [pattern for pattern in layout.needed if not any(folder.glob(pattern))]
+    if missing:
+        raise ValueError(
+            f"path: {folder} is not a whole model folder, it lacks {', '.join(missing)}; {how}"
+        )
+    return folder
+
+
+def cogvideox_view_size(
+    transformer: Any, spatial_ratio: int, height: int, width: int
+) -> tuple[int, int]:
+    """Return (H, W) in pixels at which a CogVideoX model runs.
+
+    Args:
+        transformer: configuration of its transformer.
+        spatial_ratio: pixels per latent row and column.
+        height: wanted, pixels; 0 for the model's own.
+        width: wanted, pixels; 0 for the model's own.
+
+    Raises:
+        ValueError: a size that the model cannot take.
+    """
+    own = (transformer.sample_height * spatial_ratio, transformer.sample_width * spatial_ratio)
+    size = (height or own[0], width or own[1])
+    unit = spatial_ratio * transformer.patch_size
+    got = f"got {size[0]} x {size[1]}"
+    if size[0] % unit or size[1] % unit:
+        raise ValueError(f"height and width must be multiples of {unit} pixels, {got}")
+    if transformer.use_learned_positional_embeddings and size != own:
+        raise ValueError(
+            f"this model has learned positions for {own[0]} x {own[1]} pixels only, {got}; "
+            "leave height and width at 0"
+        )
+    if transformer.patch_size_t is not None and (size[0] > own[0] or size[1] > own[1]):
+        raise ValueError(
+            f"this model's rotary positions end at {own[0]} x {own[1]} pixels, {got}; "
+            "lower height and width"
+        )
+    return size
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Return the type behind "float32" or "bfloat16".
+
+    Raises:
+        ValueError: any other name.
+    """
+    check_in(name, _DTYPES, "dtype")
+    return _DTYPES[name]
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep diffusers and transformers from drawing progress bars; restores them on exit.
+
+    Hides one warning too: diffusers calls `torch_dtype` outdated as of 0.42, but its older
+    releases that we accept know no other name.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = [
+        m for m in (diffusers_logging, transformers_logging) if m.is_progress_bar_enabled()
+    ]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+            yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()

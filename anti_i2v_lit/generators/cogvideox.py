@@ -1,0 +1,179 @@
+"""CogVideoX image-to-video pipelines as an attacker runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import (
+    CogVideoXImageToVideoPipeline,
+)
+from torch import Tensor
+
+from anti_i2v_lit.checkpoints import (
+    COGVIDEOX,
+    checkpoint_folder,
+    cogvideox_view_size,
+    quiet_loading,
+    torch_dtype,
+)
+from anti_i2v_lit.checks import check_at_least, check_photos
+from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.miniatures import tiny_cogvideox
+
+
+@dataclass(kw_only=True)
+class CogVideoXGeneratorConfig:
+    """Settings of a CogVideoX generator.
+
+    Attributes:
+        path: "embedded" for the packaged model, else a local diffusers folder; no unit.
+        dtype: precision of the weights, "float32" or "bfloat16".
+        device: where it runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" ...
+        num_inference_steps: denoising steps of a clip.
+        guidance_scale: weight of classifier-free guidance, a factor; 1 is none and twice as fast.
+        num_frames: length of the clips, video frames; 0 for the model's own.
+        height: of the frames, pixels; 0 for the model's own. CogVideoX1.5 has no single size of
+            its own (it was trained at 768 x 1360): give one.
+        width: of the frames, pixels; 0 for the model's own.
+    """
+
+    path: str = "embedded"
+    dtype: str = "float32"
+    device: str = "auto"
+    num_inference_steps: int = 25
+    guidance_scale: float = 6.0
+    num_frames: int = 0
+    height: int = 0
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can take."""
+        torch_dtype(self.dtype)
+        check_at_least(self.num_inference_steps, 1, "num_inference_steps")
+        check_at_least(self.guidance_scale, 1.0, "guidance_scale")
+        check_at_least(self.num_frames, 0, "num_frames")
+        check_at_least(self.height, 0, "height")
+        check_at_least(self.width, 0, "width")
+
+
+class CogVideoXGenerator(VideoGenerator):
+    """The diffusers `CogVideoXImageToVideoPipeline`, called once per batch.
+
+    Yang et al. 2024, "CogVideoX", arXiv 2408.06072.
+
+    Args:
+        config: settings.
+        pipeline: already in memory; loaded from `config.path` if None.
+
+    Raises:
+        ValueError: no such checkpoint, or a size that the model cannot take.
+    """
+
+    Config = CogVideoXGeneratorConfig
+
+    def __init__(
+        self,
+        config: CogVideoXGeneratorConfig,
+        pipeline: CogVideoXImageToVideoPipeline | None = None,
+    ) -> None:
+        self.config = config
+        self.pipeline = _load(config) if pipeline is None else pipeline
+        if config.device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        else:
+            device = config.device
+        self.pipeline.to(device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        settings: Any = self.pipeline.transformer.config
+        self._frames = config.num_frames or settings.sample_frames
+        self._size = cogvideox_view_size(
+            settings, self.pipeline.vae_scale_factor_spatial, config.height, config.width
+        )
+        self._check_length()
+
+    def _check_length(self) -> None:
+        """Refuse lengths at which the autoencoder decodes another number of frames."""
+        ratio = self.pipeline.vae_scale_factor_temporal
+        # An even number of latent frames decodes to one video frame per slot, first one included.
+        unit = 2 * ratio if ratio > 1 else 1
+        if (self._frames - 1) % unit:
+            raise ValueError(
+                f"num_frames must be 1 plus a multiple of {unit} for this model, got {self._frames}"
+            )
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """A miniature with random weights: 32 px, 9 frames, 2 steps."""
+        config = CogVideoXGeneratorConfig(num_inference_steps=2, device="cpu")
+        return cls(config, tiny_cogvideox(num_frames=9))
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """(H, W) in pixels of the photos it takes and of the frames it makes."""
+        return self._size
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return self._frames
+
+    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+        if tuple(photos.shape[-2:]) != self._size:
+            raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
+        # One generator per photo, on the CPU: the pipeline then draws each photo's noise from its
+        # own, so that neither the batch nor the device changes a clip's random numbers.
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        pipeline: Any = self.pipeline
+        return pipeline(
+            image=photos,
+            prompt=list(prompts),
+            height=self._size[0],
+            width=self._size[1],
+            num_frames=self._frames,
+            num_inference_steps=self.config.num_inference_steps,
+            guidance_scale=self.config.guidance_scale,
+            generator=generators,
+            max_sequence_length=self.pipeline.transformer.config.max_text_seq_length,
+            output_type="pt",
+        ).frames
+
+    @torch.no_grad()
+    def encode(self, photos: Tensor) -> Tensor:
+        """Photos as latents, the mean of the posterior, unscaled.
+
+        Args:
+            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
+
+        Returns:
+            [B, C, H / ratio, W / ratio], float32, on the CPU.
+        """
+        check_photos(photos)
+        vae: Any = self.pipeline.vae
+        images = (2.0 * photos - 1.0).to(device=vae.device, dtype=vae.dtype)[:, :, None]
+        return vae.encode(images).latent_dist.mode()[:, :, 0].float().cpu()
+
+    @torch.no_grad()
+    def reconstruct(self, photos: Tensor) -> Tensor:
+        """Photos through the autoencoder alone: the best a clip can look.
+
+        Args:
+            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
+
+        Returns:
+            [B, 3, H, W] in [0, 1], float32, on the CPU.
+        """
+        vae: Any = self.pipeline.vae
+        latents = self.encode(photos).to(device=vae.device, dtype=vae.dtype)[:, :, None]
+        decoded = vae.decode(latents).sample[:, :, 0]
+        return (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
+
+
+def _load(config: CogVideoXGeneratorConfig) -> CogVideoXImageToVideoPipeline:
+    folder = checkpoint_folder(config.path, COGVIDEOX)
+    with quiet_loading():
+        return CogVideoXImageToVideoPipeline.from_pretrained(
+            folder, torch_dtype=torch_dtype(config.dtype), local_files_only=True
+        )

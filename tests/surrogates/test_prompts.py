@@ -1,0 +1,93 @@
+"""Prompt embeddings: those of the pipeline, made once, kept on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from anti_i2v_lit.miniatures import TEXT_TOKENS, TEXT_WIDTH, tiny_cogvideox
+from anti_i2v_lit.surrogates.prompts import PromptCache, PromptEmbedder, text_model_key
+
+CPU = torch.device("cpu")
+
+
+class CountingLoader:
+    """Hands out the text model of a miniature pipeline and counts how often."""
+
+    def __init__(self) -> None:
+        self.pipeline = tiny_cogvideox()
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.pipeline.tokenizer, self.pipeline.text_encoder
+
+
+def embedder(loader: CountingLoader, cache: PromptCache | None = None) -> PromptEmbedder:
+    return PromptEmbedder(loader, TEXT_TOKENS, torch.float32, cache)
+
+
+def test_embeddings_are_those_of_the_pipeline() -> None:
+    loader = CountingLoader()
+    found = embedder(loader).embed(["a cat", "smile", "a cat"], CPU)
+    expected, _ = loader.pipeline.encode_prompt(
+        ["a cat", "smile", "a cat"],
+        do_classifier_free_guidance=False,
+        max_sequence_length=TEXT_TOKENS,
+    )
+    assert found.shape == (3, TEXT_TOKENS, TEXT_WIDTH)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+
+
+def test_text_model_is_loaded_once_for_new_texts_only() -> None:
+    loader = CountingLoader()
+    embed = embedder(loader).embed
+    embed(["a", "b"], CPU)
+    embed(["b", "a", "a"], CPU)
+    assert loader.calls == 1
+    embed(["a", "c"], CPU)
+    assert loader.calls == 2
+
+
+def test_disk_serves_the_next_run(tmp_path: Path) -> None:
+    cache = PromptCache(tmp_path / "cache", "model")
+    first = embedder(CountingLoader(), cache).embed(["a cat"], CPU)
+    loader = CountingLoader()
+    assert torch.equal(embedder(loader, cache).embed(["a cat"], CPU), first)
+    assert loader.calls == 0
+    assert PromptCache(tmp_path / "cache", "another model").get("a cat") is None
+    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".safetensors"]
+
+
+def test_a_torn_file_is_made_anew_with_a_warning(tmp_path: Path) -> None:
+    cache = PromptCache(tmp_path, "model")
+    first = embedder(CountingLoader(), cache).embed(["a cat"], CPU)
+    cache.path("a cat").write_bytes(cache.path("a cat").read_bytes()[:40])
+    loader = CountingLoader()
+    with pytest.warns(UserWarning, match="unreadable"):
+        again = embedder(loader, cache).embed(["a cat"], CPU)
+    assert loader.calls == 1 and torch.equal(again, first)
+    stored = cache.get("a cat")
+    assert stored is not None and torch.equal(stored, first[0])
+
+
+def test_a_long_prompt_is_cut_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="is cut"):
+        found = embedder(CountingLoader()).embed(["letters " * 20], CPU)
+    assert found.shape[1] == TEXT_TOKENS
+
+
+def test_model_key_follows_content_not_place(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        pipeline = tiny_cogvideox()
+        pipeline.save_pretrained(tmp_path / name)
+    key = text_model_key(tmp_path / "here", 8, torch.float32)
+    assert key == text_model_key(tmp_path / "there", 8, torch.float32)
+    assert key != text_model_key(tmp_path / "here", 9, torch.float32)
+    assert key != text_model_key(tmp_path / "here", 8, torch.bfloat16)
+    weights = next((tmp_path / "there" / "text_encoder").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert key != text_model_key(tmp_path / "there", 8, torch.float32)
