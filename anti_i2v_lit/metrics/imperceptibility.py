@@ -16,7 +16,7 @@ from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.metrics.base import CloakedPhoto, Metric, check_pair
 from anti_i2v_lit.ops.colour import ciede2000, rgb_to_lab
 
-BAND_PIXELS = 1 << 20  # pixels worked on at a time
+BAND_PIXELS = 1 << 18  # pixels worked on at a time
 LPIPS_SIDE = 512  # pixels of the longer side that LPIPS sees
 SSIM_RADIUS = 5  # pixels; window of 11, Gaussian of 1.5 pixels
 SSIM_SIGMA = 1.5
@@ -131,23 +131,32 @@ def _bands(first: Tensor, second: Tensor, halo: int = 0) -> Iterator[tuple[Tenso
 
 def _ssim_map(first: Tensor, second: Tensor) -> Tensor:
     """SSIM at the positions where the window fits, [3, H - 10, W - 10]."""
-    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
-    kernel = (kernel / kernel.sum()).to(first)
-
-    def smooth(x: Tensor) -> Tensor:
-        rows = F.conv2d(x[:, None], kernel[None, None, :, None])
-        return F.conv2d(rows, kernel[None, None, None, :])[:, 0]
-
     # Around 0.5 instead of 0, the difference of squares below loses fewer digits.
     a, b = first - 0.5, second - 0.5
-    mean_a, mean_b = smooth(a), smooth(b)
-    var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
-    covariance = smooth(a * b) - mean_a * mean_b
+    mean_a, mean_b = _smooth(a), _smooth(b)
+    var_a, var_b = _smooth(a * a) - mean_a**2, _smooth(b * b) - mean_b**2
+    covariance = _smooth(a * b) - mean_a * mean_b
     mean_a, mean_b = mean_a + 0.5, mean_b + 0.5
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return luminance * (2 * covariance + c2) / (var_a + var_b + c2)
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Gaussian window at the positions where it fits; [3, H, W] -> [3, H - 10, W - 10].
+
+    Shifted sums, rows first: several times faster than a convolution with one channel.
+    """
+    size = 2 * SSIM_RADIUS + 1
+    weights = [math.exp(-0.5 * ((k - SSIM_RADIUS) / SSIM_SIGMA) ** 2) for k in range(size)]
+    weights = [w / sum(weights) for w in weights]
+    for dim in (1, 2):
+        length = x.shape[dim] - size + 1
+        total = x.narrow(dim, 0, length) * weights[0]
+        for shift in range(1, size):
+            total.add_(x.narrow(dim, shift, length), alpha=weights[shift])
+        x = total
+    return x
 
 
 def _small(photo: Tensor) -> Tensor:
