@@ -60,6 +60,15 @@ def test_reconstruction_is_the_autoencoders_own() -> None:
     torch.testing.assert_close(generator.reconstruct(photos()), expected)
 
 
+def test_encoding_decodes_to_the_reconstruction() -> None:
+    generator = CogVideoXGenerator.tiny()
+    latents = generator.encode(photos())
+    assert latents.shape == (2, 4, 4, 4) and latents.dtype == torch.float32
+    with torch.no_grad():
+        decoded = generator.pipeline.vae.decode(latents[:, :, None]).sample[:, :, 0]
+    torch.testing.assert_close((decoded / 2 + 0.5).clamp(0, 1), generator.reconstruct(photos()))
+
+
 def test_bfloat16_generator_gives_float32_frames(tmp_path: Path) -> None:
     tiny_cogvideox(num_frames=9).save_pretrained(tmp_path)
     config = CogVideoXGeneratorConfig(
