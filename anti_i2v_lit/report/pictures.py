@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
-
-from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.data.folder import SourceFile
-from anti_i2v_lit.data.reading import ReadingConfig, read_photo
 
 THUMBNAIL_PIXELS = 240
 CROP_PIXELS = 320
 RESIDUAL_GAIN = 10
 _MID_GREY = 128
 _JPEG_QUALITY = 90
+_ORIENTATION_TAG = 0x0112
 
 Pixels = NDArray[np.uint8]
 
@@ -94,19 +92,32 @@ def _read(path: Path) -> tuple[Pixels | None, str]:
     except FileNotFoundError:
         return None, f"{path.name} is not there"
     except Image.UnidentifiedImageError:
-        return _read_with_codecs(path)
+        return _read_tiff(path)
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         return None, f"{path.name} cannot be shown: {error}"
 
 
-def _read_with_codecs(path: Path) -> tuple[Pixels | None, str]:
-    """The slower reader of the cloak itself, for what Pillow lacks (TIFF of 16 bits)."""
+def _read_tiff(path: Path) -> tuple[Pixels | None, str]:
+    """What Pillow lacks: TIFF of 16 bits per channel, shown with its upper 8."""
     try:
-        photo = read_photo(SourceFile(key=path.name, path=path), ReadingConfig())
-        view = photo.srgb()
-    except (PhotoFailure, OSError, ValueError, MemoryError) as error:
-        return None, f"{path.name} cannot be shown: {error}"
-    return (view.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy(), ""
+        with tifffile.TiffFile(path) as stored:
+            page = stored.pages.first
+            samples = page.asarray()
+            tag = page.tags.get("Orientation")
+            planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError, MemoryError):
+        return None, f"{path.name} cannot be shown: damaged, or of a kind not handled"
+    if planar and samples.ndim == 3:
+        samples = np.moveaxis(samples, 0, -1)
+    if samples.dtype not in (np.uint8, np.uint16) or samples.ndim not in (2, 3):
+        return None, f"{path.name} cannot be shown: {samples.dtype} samples"
+    if samples.dtype == np.uint16:
+        samples = (samples >> 8).astype(np.uint8)
+    if samples.ndim == 2 or samples.shape[-1] < 3:
+        samples = np.stack([samples.reshape(*samples.shape[:2], -1)[..., 0]] * 3, axis=-1)
+    image = Image.fromarray(np.ascontiguousarray(samples[..., :3]))
+    image.getexif()[_ORIENTATION_TAG] = 1 if tag is None else int(tag.value)
+    return np.asarray(ImageOps.exif_transpose(image)), ""
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -163,7 +174,7 @@ def _strongest_window(difference: NDArray[np.int16]) -> tuple[slice, slice]:
     grid_size = (max(1, width // 32), max(1, height // 32))
     grid = np.asarray(Image.fromarray(strength).resize(grid_size, Image.Resampling.BOX))
     # Averaging over the window, not taking the single strongest cell: that one may be an edge.
-    cells = (min(grid.shape[0], CROP_PIXELS // 32 + 1), min(grid.shape[1], CROP_PIXELS // 32 + 1))
+    cells = (min(grid.shape[0], CROP_PIXELS // 32), min(grid.shape[1], CROP_PIXELS // 32))
     windows = np.lib.stride_tricks.sliding_window_view(grid, cells).mean(axis=(-1, -2))
     row, column = np.unravel_index(int(windows.argmax()), windows.shape)
     top = _start(int(row) * height // grid.shape[0], height)
