@@ -1,0 +1,173 @@
+"""Which protections a table compares: read from YAML, made through the product, each once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from anti_i2v_lit.bench.noise import write_noise
+from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.cloaking.build import build_surrogates
+from anti_i2v_lit.config import digest, parse_config
+from anti_i2v_lit.data.folder import SourceFile, scan
+from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
+from anti_i2v_lit.settings import Settings, load_settings
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "evaluate"
+NOISE = "noise"
+_EDGE_BYTES = 1 << 20
+
+
+@dataclass(kw_only=True)
+class TablePlan:
+    """One table.
+
+    Attributes:
+        title: heading of the table.
+        reference: variant that the paired differences are taken to.
+        noise: whether random sign noise of the same budget is a row.
+        sort: column to sort by, best protected first; empty keeps the order of the file.
+        generator: {name, <fields>} of the attacker's model.
+        prompts: texts of the clips.
+        shared: settings under all variants.
+        variants: name -> settings on top of the defaults and of `shared`.
+    """
+
+    title: str = "Protection"
+    reference: str = ""
+    noise: bool = False
+    sort: str = ""
+    generator: dict[str, Any] = field(
+        default_factory=lambda: {"name": "cogvideox", "path": "embedded"}
+    )
+    prompts: list[str] = field(default_factory=lambda: ["a person is talking"])
+    shared: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a table without rows or with an unknown reference."""
+        if not self.variants:
+            raise ValueError("variants: expected at least one name with settings")
+        rows = [*self.variants, *([NOISE] if self.noise else [])]
+        if self.reference not in rows:
+            raise ValueError(f"reference {self.reference!r} is none of {', '.join(rows)}")
+
+
+class Interrupted(Exception):
+    """A run was stopped by a signal; the same command continues."""
+
+
+def read_plan(path: Path) -> TablePlan:
+    """Read a table's YAML file.
+
+    Raises:
+        ValueError: no such file, not YAML, or unknown fields.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; give --list FILE (see configs/evaluate)")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    fields = {k: {n: s or {} for n, s in v.items()} if k == "variants" else v
+              for k, v in given.items()}  # fmt: skip
+    return parse_config(TablePlan, fields, where=str(path))
+
+
+def variant_settings(plan: TablePlan, overrides: Sequence[str]) -> dict[str, Settings]:
+    """Name -> settings: defaults, `shared`, the variant, then the command line.
+
+    Raises:
+        ValueError: settings that the product refuses; names the variant.
+    """
+    found = {}
+    for name, values in plan.variants.items():
+        merged = OmegaConf.to_container(OmegaConf.merge(plan.shared, values or {}))
+        assert isinstance(merged, dict)
+        try:
+            found[name] = load_settings(
+                values={str(k): v for k, v in merged.items()}, overrides=overrides
+            )
+        except ValueError as error:
+            raise ValueError(f"variant {name}: {error}") from error
+    return found
+
+
+def choose_photos(folder: Path, out: Path, count: int) -> tuple[SourceFile, ...]:
+    """`count` photos of a folder, evenly spaced by name; 0 takes all.
+
+    Raises:
+        ValueError: no photos, or two with the same file name.
+    """
+    check_at_least(count, 0, "--count")
+    found = scan([str(folder)], out).sources
+    count = min(count or len(found), len(found))
+    chosen = [found[i * len(found) // count] for i in range(count)]
+    return scan([str(source.path) for source in chosen], out).sources
+
+
+def make_protections(
+    plan: TablePlan,
+    photos: Sequence[SourceFile],
+    out: Path,
+    overrides: Sequence[str],
+    listener: Callable[[str], None],
+) -> dict[str, Path]:
+    """Cloak the photos with every variant; finished folders cost nothing.
+
+    A folder's name carries a digest of its settings and of the model's files, so an edited
+    variant or a newer model gets a folder of its own.
+
+    Raises:
+        Interrupted: a run was stopped by a signal.
+    """
+    settings = variant_settings(plan, overrides)
+    folders: dict[str, Path] = {}
+    if plan.noise:
+        shared = load_settings(values=plan.shared, overrides=overrides)
+        view_size = _view_size(shared)
+        noise_digest = digest([shared.seed, shared.plain(), list(view_size)])
+        folders[NOISE] = out / "protected" / f"{NOISE}-{noise_digest[:8]}"
+        listener(f"{NOISE}: {len(photos)} photos")
+        write_noise(photos, folders[NOISE], shared, view_size)
+    for name, chosen in settings.items():
+        models = [fingerprint(node) for node in chosen.surrogates]
+        label = f"{name}-{digest([chosen.identity(), models])[:8]}"
+        folders[name] = out / "protected" / label
+        listener(f"{name}: {len(photos)} photos, {chosen.attack.steps} steps")
+        paths = [str(photo.path) for photo in photos]
+        if cloak(chosen, photos=paths, out=folders[name]) == EXIT_INTERRUPTED:
+            raise Interrupted(name)
+    return folders
+
+
+def fingerprint(node: Mapping[str, Any]) -> str:
+    """Digest of a component's settings and of the files behind its `path`.
+
+    Weights are known by name, size and both ends, since published ones are tens of gigabytes.
+    """
+    path = str(node.get("path", ""))
+    folder = Path(path)
+    if path == "embedded":
+        folder = Path(__file__).parents[1] / "surrogates" / "embedded" / "weights"
+    state = hashlib.sha256()
+    for file in sorted(folder.rglob("*")) if path and folder.is_dir() else []:
+        if file.suffix in {".safetensors", ".json"}:
+            state.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
+            with file.open("rb") as stream:
+                state.update(stream.read(_EDGE_BYTES))
+                stream.seek(max(0, file.stat().st_size - _EDGE_BYTES))
+                state.update(stream.read())
+    return digest([dict(node), state.hexdigest()])
+
+
+def _view_size(settings: Settings) -> tuple[int, int]:
+    """View of the first surrogate; it decides the size of the canvas."""
+    surrogate = build_surrogates(settings.surrogates[:1], "cpu")[0].surrogate
+    return surrogate.view_size
