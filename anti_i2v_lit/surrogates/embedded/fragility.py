@@ -25,7 +25,7 @@ def measure_fragility(
     *,
     levels: float = 16.0,
     steps: int = 60,
-    step_levels: float = 2.0,
+    step_levels: float = 4.0,
     seed: int = 0,
 ) -> Fragility:
     """Attack an encoder alone, maximising the squared distance of the latent.

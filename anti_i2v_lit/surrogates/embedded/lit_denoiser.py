@@ -39,7 +39,7 @@ class DenoiserTraining:
     batch_size: int = 8  # clips a step
     average_decay: float = 0.998  # decay of the weight average, [0, 1)
     weight_decay: float = 0.01  # AdamW weight decay
-    variance_power: float = 0.5  # loss weight of a latent channel: its deviation to this power
+    variance_power: float = 1.0  # loss weight of a latent channel: its deviation to this power
     anchor: AnchorOptions | None = dataclasses.field(default_factory=AnchorOptions)  # None: usual
     seed: int = 0  # seed of everything drawn in this stage
     log_every: int = 50  # steps between printed lines
