@@ -21,8 +21,9 @@ from anti_i2v_lit.bench.pictures import (
 )
 from anti_i2v_lit.bench.plan import Interrupted
 from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.data.faces import Face
 from anti_i2v_lit.data.folder import SourceFile
-from anti_i2v_lit.data.framing import Framing
+from anti_i2v_lit.data.framing import Framing, View
 from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.evaluation.judge import Judge, build_judge, judge_file, weights_folder
 from anti_i2v_lit.evaluation.pairs import pair
@@ -32,6 +33,7 @@ from anti_i2v_lit.settings import Settings
 
 PHOTO_NAME = "astronaut.png"
 CLIP_SEED = 1
+_FACE_HEIGHTS = 2.4  # height of the crop that the clips are made of
 _PICTURE_PX, _FRAME_PX, _FRAMES_SHOWN = 300, 175, 5
 HONEST = (
     "What this shows: gradients through a frozen image-to-video model, a bounded change of the "
@@ -93,8 +95,7 @@ def make_demo(settings: Settings, generator: VideoGenerator, *, out: Path) -> De
     judge = build_judge(weights_folder(None), generator.encode)
     faces = judge.detector.detect(photo)
     framing = Framing(settings.framing)
-    size = (photo.shape[-2], photo.shape[-1])
-    view = framing.main_view(size, generator.view_size, faces)
+    view = _portrait_view(photo, faces, generator.view_size)
     views = framing.render(torch.stack([photo, cloaked]), view, generator.view_size)
     prompt = settings.attack.prompt
     clips = generator.generate(views, [prompt, prompt], [CLIP_SEED, CLIP_SEED])
@@ -107,6 +108,22 @@ def make_demo(settings: Settings, generator: VideoGenerator, *, out: Path) -> De
     figures[1].update(judge.judge_latents(known, views[1]))
     lines = _lines(judge_file(photo, cloaked), figures, judge)
     return Demo(picture=picture, animation=animation, lines=tuple(lines))
+
+
+def _portrait_view(photo: Tensor, faces: Sequence[Face], view_size: tuple[int, int]) -> View:
+    """Head and shoulders, as an attacker crops a photo for a small model."""
+    height, width = photo.shape[-2:]
+    if not faces:
+        raise PhotoFailure("no face was found on the bundled portrait; run anti-i2v doctor")
+    left, top, right, bottom = faces[0].box
+    tall = min(height, _FACE_HEIGHTS * (bottom - top) * height)
+    wide = min(width, tall * view_size[1] / view_size[0])
+    x = min(max((left + right) / 2 * width, wide / 2), width - wide / 2)
+    y = min(max((top + bottom) / 2 * height, tall / 2), height - tall / 2)
+    box = (x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2)
+    shares = [edge / side for edge, side in zip(box, (width, height) * 2, strict=True)]
+    first, second, third, fourth = (min(max(share, 0.0), 1.0) for share in shares)
+    return View(kind="face", box=(first, second, third, fourth))
 
 
 def _page(photo: Tensor, cloaked: Tensor, clips: Tensor) -> Image.Image:

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=int, default=4, dest="num_photos", help="photos")
     parser.add_argument("--batch-size", type=int, default=4, help="photos in flight at once")
     parser.add_argument("--rows", type=int, default=100_000, help="photos of the scanned archive")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument(
+        "--parts", default=",".join(PARTS), help="what to measure, names separated by commas"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,7 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     from anti_i2v_lit.bench.bookkeeping import measure_bookkeeping, measure_scan
     from anti_i2v_lit.bench.memory import measure_memory
     from anti_i2v_lit.bench.speed import measure_speed
+    from anti_i2v_lit.checks import check_in
     from anti_i2v_lit.settings import Settings, load_settings
+
+    parts = arguments.parts.split(",")
+    for part in parts:
+        check_in(part, PARTS, "part of the benchmark")
 
     def settings_for(batch_size: int) -> Settings:
         amount = [f"attack.steps={arguments.steps}", f"attack.batch_size={batch_size}"]
@@ -40,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows: list[str] = []
     with tempfile.TemporaryDirectory(prefix="anti-i2v-bench-") as name:
         folder = Path(name)
-        for part in arguments.parts:
+        for part in parts:
             print(f"measuring {part}", file=sys.stderr, flush=True)
             if part == "speed":
                 rows += report.speed_rows(measure_speed(settings, arguments.num_photos))

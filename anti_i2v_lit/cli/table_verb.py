@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="clips per photo")
     parser.add_argument("--batch-size", type=int, default=4, help="clips made together")
     parser.add_argument(
-        "--purify", nargs="+", default=["none", "platform"], help="what happens to a file first"
+        "--purify",
+        default="none,platform",
+        help="what happens to a file first: purifications separated by commas, none for nothing",
     )
     parser.add_argument(
         "--weights", type=Path, help="folder of face networks and TAEF2; absent ones are left out"
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         sampling_steps=arguments.sampling_steps,
         num_seeds=arguments.seeds,
         batch_size=arguments.batch_size,
-        purifications=arguments.purify,
+        purifications=arguments.purify.split(","),
         weights=arguments.weights,
     )
     try:

@@ -41,6 +41,11 @@ def test_every_part_is_in_the_table(
         assert re.search(r"\| (yes|no) \|$", row) and re.search(r"\d", row.split("|")[2])
 
 
+def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--parts", "speed,memry", "attack.steps=3"]) == 1
+    assert "Did you mean 'memory'" in capsys.readouterr().err
+
+
 def test_the_plain_loop_lowers_the_same_loss(fast_settings: Settings) -> None:
     loop = loop_of(fast_settings)
     for runner in ("plain", "product"):
