@@ -90,15 +90,16 @@ class Finisher:
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
         sha256 = write_photo(self.apply(job, photo), staged, self.output)
-        written = read_photo(SourceFile(key=name, path=staged), self.reading)
-        figures = self._figures(job, photo, written)
-        complaints = self.gate.complaints(figures)
-        if figures["max_change_8bit"] == 0:
-            raise PhotoFailure("the cloak equals the photo: nothing changed within the budget")
-        if complaints:
-            staged.unlink()
-        else:
-            publish(staged, self.out / name)
+        try:
+            written = read_photo(SourceFile(key=name, path=staged), self.reading)
+            figures = self._figures(job, photo, written)
+            if figures["max_change_8bit"] == 0:
+                raise PhotoFailure("the cloak equals the photo: nothing changed within the budget")
+            complaints = self.gate.complaints(figures)
+            if not complaints:
+                publish(staged, self.out / name)
+        finally:
+            staged.unlink(missing_ok=True)
         return Verdict(complaints=tuple(complaints), output=name, sha256=sha256, figures=figures)
 
     def _figures(

@@ -17,6 +17,8 @@ class GateConfig:
         min_ssim: lowest structural similarity, 0 to 1.
         max_ciede2000: largest mean colour difference, in CIEDE2000 units.
         max_lpips: largest LPIPS (AlexNet) distance.
+        max_change_8bit: largest change of a sample, in grey levels; a lossy encoder adds its own
+            rounding to the budget.
         budget_factor: factor on the budget for the next attempt, 0 to 1 exclusive.
         max_attempts: attempts before the photo is refused.
     """
@@ -25,12 +27,13 @@ class GateConfig:
     min_ssim: float = 0.6
     max_ciede2000: float = 8.0
     max_lpips: float = 0.6
+    max_change_8bit: float = 0.0
     budget_factor: float = 0.75
     max_attempts: int = 3
 
     def __post_init__(self) -> None:
         """Refuse limits that cannot mean anything."""
-        for name in ("min_psnr_db", "min_ssim", "max_ciede2000", "max_lpips"):
+        for name in ("min_psnr_db", "min_ssim", "max_ciede2000", "max_lpips", "max_change_8bit"):
             check_at_least(getattr(self, name), 0.0, f"gate.{name}")
         check_between(self.budget_factor, 0.1, 0.99, "gate.budget_factor")
         check_at_least(self.max_attempts, 1, "gate.max_attempts")
@@ -39,7 +42,8 @@ class GateConfig:
         """Sentences about every limit that is broken; empty if the photo may be published.
 
         Args:
-            figures: `psnr`, `ssim`, `ciede2000`, `lpips` of the written file against the photo.
+            figures: `psnr`, `ssim`, `ciede2000`, `lpips` and `max_change_8bit` of the written file
+                against the photo.
         """
         found = []
         for name, figure, unit in (
@@ -49,7 +53,11 @@ class GateConfig:
             limit = getattr(self, name)
             if limit > 0 and figures[figure] < limit:
                 found.append(f"{figure} {figures[figure]:.3g}{unit} is below gate.{name}={limit:g}")
-        for name, figure in (("max_ciede2000", "ciede2000"), ("max_lpips", "lpips")):
+        for name, figure in (
+            ("max_ciede2000", "ciede2000"),
+            ("max_lpips", "lpips"),
+            ("max_change_8bit", "max_change_8bit"),
+        ):
             limit = getattr(self, name)
             if limit > 0 and figures[figure] > limit:
                 found.append(f"{figure} {figures[figure]:.3g} is above gate.{name}={limit:g}")
