@@ -43,8 +43,12 @@ class PerturbationSpace(ABC):
         """Bring the parameters back to where `_decode` respects range and budget (no gradient)."""
 
     @abstractmethod
-    def _step_shares(self, step: int) -> dict[str, float]:
-        """Group name -> step as a multiple of the attack's step size; absent groups rest."""
+    def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
+        """Group name -> factor on its step; absent groups rest.
+
+        The step of a group is `factor * scale * step_8bit / budget_8bit`; the factor has to undo
+        whatever else is in the scale, so that a step means the same at every budget.
+        """
 
     @final
     def start(
@@ -111,5 +115,6 @@ class PerturbationSpace(ABC):
         scales = self._scales(photo, budget_8bit)
         share = step_8bit / budget_8bit
         return {
-            name: scales[name] * (share * part) for name, part in self._step_shares(step).items()
+            name: scales[name] * (share * part)
+            for name, part in self._step_shares(step, budget_8bit).items()
         }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.spaces.base import Parameters, PerturbationSpace
-from anti_i2v_lit.spaces.bounds import clip, residual_bounds
+from anti_i2v_lit.spaces.bounds import residual_bounds
 from anti_i2v_lit.spaces.lab_chroma import LabChromaSpace
 from anti_i2v_lit.spaces.low_frequency import LowFrequencySpace
 
@@ -59,20 +59,22 @@ class DualSpace(PerturbationSpace):
 
     def _decode(self, photo: Tensor, parameters: Parameters, budget_8bit: float) -> Tensor:
         coloured = self._chroma._decode(photo, parameters, budget_8bit)
-        return self._low_frequency._decode(coloured, parameters, budget_8bit)
+        smooth = self._low_frequency.residual(photo, parameters["low_frequency"], budget_8bit)
+        return coloured + smooth
 
     def _project(self, photo: Tensor, parameters: Parameters, budget_8bit: float) -> Parameters:
         coefficients = self._low_frequency.fit(photo, parameters["low_frequency"], budget_8bit)
         low, high = residual_bounds(photo, budget_8bit)
-        smooth = self._low_frequency.residual(photo, coefficients, budget_8bit)
-        taken = clip(smooth, low, high)
+        taken = self._low_frequency.residual(photo, coefficients, budget_8bit)
         offsets = self._chroma.fit(
             photo, parameters["chroma"], low - taken, high - taken, budget_8bit
         )
         return {"chroma": offsets, "low_frequency": coefficients}
 
-    def _step_shares(self, step: int) -> dict[str, float]:
-        parts = (self._chroma._step_shares(step), self._low_frequency._step_shares(step))
+    def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
+        parts = tuple(
+            part._step_shares(step, budget_8bit) for part in (self._chroma, self._low_frequency)
+        )
         if self.config.alternate_every == 0:
             return {**parts[0], **parts[1]}
         return parts[step // self.config.alternate_every % 2]

@@ -23,7 +23,8 @@ _FITTING_ROUNDS = 2
 class LabChromaSpace(PerturbationSpace):
     """Offsets of a* and b* per pixel; lightness L* stays, up to the RGB ball.
 
-    One group, "chroma": offsets [B, 2, H, W] in a*, b* units. A pixel whose changed colour leaves
+    One group, "chroma": offsets [B, 2, H, W] in a*, b* units; a step of one grey level is 110 / 255
+    units. A pixel whose changed colour leaves
     the RGB ball or the gamut is moved to the nearest colour inside (per RGB channel), and its
     offsets become what is left of them in a*, b*. L* then moves a little there: white and black
     pixels have no other way to change colour. Source: the L*a*b* half of the dual-space
@@ -98,8 +99,9 @@ class LabChromaSpace(PerturbationSpace):
         low, high = residual_bounds(photo, budget_8bit)
         return {"chroma": self.fit(photo, parameters["chroma"], low, high, budget_8bit)}
 
-    def _step_shares(self, step: int) -> dict[str, float]:
-        return {"chroma": 1.0}
+    def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
+        # A configured chroma budget is no reason to step otherwise.
+        return {"chroma": LAB_UNITS_PER_LEVEL * budget_8bit / self._limit(budget_8bit)}
 
 
 def _residual(lab: Tensor, offsets: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ class LowFrequencySpace(PerturbationSpace):
     def residual(self, photo: Tensor, coefficients: Tensor, budget_8bit: float) -> Tensor:
         """Change of the photo that the coefficients stand for.
 
-        Peaks above this space's share of the budget are clipped, straight-through.
+        Peaks above this space's share of the budget, or out of the photo's range, are clipped,
+        straight-through.
 
         Args:
             photo: [B, 3, H, W] in [0, 1].
@@ -68,9 +69,9 @@ class LowFrequencySpace(PerturbationSpace):
         Returns:
             [B, 3, H, W] in [0, 1] units.
         """
-        limit = self._limit(budget_8bit)
         change = synthesise(coefficients, (photo.shape[-2], photo.shape[-1]))
-        return straight_through(change.detach().clamp(-limit, limit), change)
+        low, high = residual_bounds(photo, self.config.budget_share * budget_8bit)
+        return straight_through(clip(change.detach(), low, high), change)
 
     def fit(self, photo: Tensor, coefficients: Tensor, budget_8bit: float) -> Tensor:
         """Keep the coefficients from running away behind the clip of `residual`.
@@ -110,6 +111,6 @@ class LowFrequencySpace(PerturbationSpace):
     def _project(self, photo: Tensor, parameters: Parameters, budget_8bit: float) -> Parameters:
         return {"low_frequency": self.fit(photo, parameters["low_frequency"], budget_8bit)}
 
-    def _step_shares(self, step: int) -> dict[str, float]:
+    def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         # The scale carries the budget share; a step is not to shrink with it.
         return {"low_frequency": 1.0 / self.config.budget_share}

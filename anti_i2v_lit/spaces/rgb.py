@@ -40,5 +40,5 @@ class RgbSpace(PerturbationSpace):
         low, high = residual_bounds(photo, budget_8bit)
         return {"rgb": clip(parameters["rgb"], low, high)}
 
-    def _step_shares(self, step: int) -> dict[str, float]:
+    def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         return {"rgb": 1.0}

@@ -87,8 +87,19 @@ def test_chroma_projection_spares_lightness_that_the_clamp_alone_would_move(astr
 def test_chroma_budget_defaults_to_110_over_255_units_per_level(soft):
     space = SPACES.build({"name": "lab_chroma"})
     assert space.step_sizes(soft, 0, 16.0, 16.0)["chroma"].item() == pytest.approx(6.902, abs=1e-3)
-    fixed = SPACES.build({"name": "lab_chroma", "chroma_budget_lab": 4.0})
-    assert fixed.step_sizes(soft, 0, 8.0, 16.0)["chroma"].item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("budget_8bit", [4.0, 16.0])
+@pytest.mark.parametrize("chroma_budget_lab", [1.0, 4.0, 30.0])
+def test_a_chroma_budget_of_its_own_changes_the_limit_and_not_the_step(
+    soft, chroma_budget_lab, budget_8bit
+):
+    space = SPACES.build({"name": "lab_chroma", "chroma_budget_lab": chroma_budget_lab})
+    size = space.step_sizes(soft, 0, 2.0, budget_8bit)["chroma"]
+    assert size.item() == pytest.approx(2 * 110 / 255)
+    far = {"chroma": torch.full((1, 2, 128, 128), 200.0)}
+    (held,) = space.project(soft, far, 255.0).values()
+    assert held.max() <= chroma_budget_lab
 
 
 def test_white_can_still_change_colour():
@@ -169,6 +180,25 @@ def test_dual_is_the_sum_of_its_parts_inside_the_ball(soft):
         parts += SPACES.build({"name": name}).decode(soft, parameters, 16.0) - soft
     # The second part is added to an already coloured photo, which changes no RGB value.
     torch.testing.assert_close(dual.decode(soft, parameters, 16.0) - soft, parts, atol=1e-5, rtol=0)
+
+
+def test_low_frequencies_leave_the_chroma_of_clipped_pixels_alone():
+    """On white, a wave upwards is no change at all, so it must not undo the colour either."""
+    white = torch.ones(1, 3, 64, 64)
+    dual = SPACES.build({"name": "dual"})
+    generator = torch.Generator().manual_seed(0)
+    raw = dual.start(white, 16.0, [generator], 0.0)
+    sizes = {"chroma": 3.0, "low_frequency": 0.3}
+    raw = {n: sizes[n] * torch.randn(v.shape, generator=generator) for n, v in raw.items()}
+    parameters = dual.project(white, raw, 16.0)
+    cloak, coloured, smooth = (
+        SPACES.build({"name": name}).decode(white, parameters, 16.0)
+        for name in ("dual", "lab_chroma", "low_frequency")
+    )
+    upwards = smooth == white
+    assert upwards.float().mean() > 0.1
+    assert (white - coloured)[upwards].mean() > LEVEL
+    assert (cloak - coloured)[upwards].abs().mean() < 0.1 * LEVEL
 
 
 def test_dual_makes_the_chroma_yield_where_both_press_on_the_ball(astronaut):
