@@ -187,9 +187,13 @@ def _start(position: int, length: int) -> int:
 
 
 def _jpeg(pixels: Pixels) -> str:
-    """A JPEG that keeps all its colour (4:4:4), since half of a cloak is colour."""
+    """A JPEG that keeps all its colour (4:4:4), since half of a cloak is colour.
+
+    Not optimised: libjpeg then needs the whole file in one buffer, and Pillow's estimate of its
+    size is too small for residuals, which look like noise.
+    """
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(
-        stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True
+        stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0
     )
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

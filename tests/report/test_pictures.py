@@ -152,3 +152,14 @@ def test_other_sizes_give_no_residual(tmp_path, astronaut):
     cloak = save(tmp_path / "c.png", astronaut[:100])
     whole = photo_pictures(photo, cloak, with_crop=True).whole
     assert whole.photo and whole.cloak and not whole.residual and "differ in size" in whole.problem
+
+
+def test_a_residual_like_noise_can_be_shown(tmp_path):
+    rng = np.random.default_rng(0)
+    before = rng.integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    after = rng.integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(before).save(tmp_path / "a.png")
+    Image.fromarray(after).save(tmp_path / "b.png")
+    found = photo_pictures(tmp_path / "a.png", tmp_path / "b.png", with_crop=True)
+    assert not found.whole.problem and found.crop is not None
+    assert found.crop.residual.startswith("data:image/jpeg;base64,")

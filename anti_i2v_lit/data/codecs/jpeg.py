@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.data.codecs.base import (
@@ -24,6 +25,7 @@ from anti_i2v_lit.data.previews import (
     EXIF_NOTE,
     XMP_NOTE,
     exif_orientation,
+    holds_picture,
     tiff_header,
     without_exif_previews,
     without_photoshop_thumbnails,
@@ -114,8 +116,24 @@ def encode_jpeg(picture: Picture, config: OutputConfig) -> bytes:
         del settings["quality"]
         settings["qtables"] = finer
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(samples)).save(buffer, "JPEG", **settings)
+    with _room_for(2 * samples.size + (1 << 16)):
+        Image.fromarray(np.ascontiguousarray(samples)).save(buffer, "JPEG", **settings)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _room_for(num_bytes: int) -> Iterator[None]:
+    """Let Pillow hand libjpeg a buffer of this size.
+
+    Optimised and progressive files are written in one piece, and Pillow's own estimate of their
+    size is too small for noisy photos at 4:4:4 ("broken data stream when writing image file").
+    """
+    before = ImageFile.MAXBLOCK
+    ImageFile.MAXBLOCK = max(before, num_bytes)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
 
 
 def segments(data: bytes) -> list[Segment]:
@@ -155,8 +173,10 @@ def kept_segments(data: bytes) -> tuple[list[Segment], list[str]]:
         cleaned, note = _cleaned(marker, payload)
         kept.append((marker, cleaned))
         notes.append(note)
-    kept, note = _without_extended_previews(kept)
-    return kept, [n for n in [*notes, note] if n]
+    for remove in (_without_extended_previews, _without_foreign_previews):
+        kept, note = remove(kept)
+        notes.append(note)
+    return kept, [n for n in notes if n]
 
 
 def _reason_to_drop(marker: int, payload: bytes) -> str | None:
@@ -187,6 +207,19 @@ def _without_extended_previews(kept: list[Segment]) -> tuple[list[Segment], str]
     if not without_xmp_previews(joined)[1]:
         return kept, ""
     return [s for s in kept if not s[1].startswith(_EXTENDED_XMP)], XMP_NOTE
+
+
+def _without_foreign_previews(kept: list[Segment]) -> tuple[list[Segment], str]:
+    """Makers' own segments that hold a picture go, with all that continue them."""
+    foreign = {
+        (marker, payload[:4])
+        for marker, payload in kept
+        if marker != 0xFE and payload[:12] != b"ICC_PROFILE\x00" and holds_picture(payload)
+    }
+    if not foreign:
+        return kept, ""
+    left = [s for s in kept if (s[0], s[1][:4]) not in foreign]
+    return left, "a maker's preview was removed: it showed the uncloaked photo"
 
 
 def _payload(kept: list[Segment], prefix: bytes) -> bytes | None:
