@@ -15,8 +15,9 @@ EXIF_NOTE = "the EXIF preview was removed: it showed the uncloaked photo"
 XMP_NOTE = "the XMP preview was removed: it showed the uncloaked photo"
 
 _JPEG_START = re.compile(rb"\xff\xd8\xff[\xc0-\xcf\xdb-\xfe]")
-# A JPEG in base64 always starts so; XML may break its lines with character references.
-_BASE64_JPEG = re.compile(rb"/9j/[A-Za-z0-9+/=\s&#;]{256,}")
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+# JPEG and PNG in base64 always start so; XML may break their lines with character references.
+_BASE64_PICTURE = re.compile(rb"(?:/9j/|iVBORw0KGgo)[A-Za-z0-9+/=\s&#;]{256,}")
 
 
 def without_exif_previews(exif: bytes) -> tuple[bytes, bool]:
@@ -38,9 +39,14 @@ def without_exif_previews(exif: bytes) -> tuple[bytes, bool]:
 
 
 def without_xmp_previews(xmp: bytes) -> tuple[bytes, bool]:
-    """Blank base64 JPEGs in an XMP packet with spaces; same length."""
-    cleaned = _BASE64_JPEG.sub(lambda match: b" " * len(match[0]), xmp)
+    """Blank base64 JPEGs and PNGs in an XMP packet (or any text) with spaces; same length."""
+    cleaned = _BASE64_PICTURE.sub(lambda match: b" " * len(match[0]), xmp)
     return cleaned, cleaned != xmp
+
+
+def holds_picture(block: bytes) -> bool:
+    """Whether a JPEG or a PNG starts somewhere in a block."""
+    return _PNG_START in block or _JPEG_START.search(block) is not None
 
 
 def blank_jpeg_streams(block: bytearray) -> bool:

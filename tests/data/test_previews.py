@@ -3,13 +3,15 @@
 import base64
 import io
 import struct
+import zlib
 
 import numpy as np
 import piexif
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
+from anti_i2v_lit.data.codecs.png import assembled, chunks
 from anti_i2v_lit.data.previews import (
     exif_orientation,
     without_exif_previews,
@@ -116,3 +118,59 @@ def test_previews_inside_a_tiff_are_blanked(tmp_path, pixels, read, rewritten):
     data = written.read_bytes()
     assert b"\xff\xd8\xff" not in data and b"/9j/" not in data
     assert np.array_equal(again.picture.samples, pixels)
+
+
+def test_makers_segments_with_a_picture_are_left_out_with_their_continuation(
+    tmp_path, pixels, read, rewritten
+):
+    """A preview cut in two segments of a private kind; other private segments stay."""
+    small = thumbnail(pixels)
+    half = len(small) // 2
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(pixels).save(tmp_path / "p.jpg", icc_profile=profile)
+    data = (tmp_path / "p.jpg").read_bytes()
+    parts = [(0xE4, b"Prev\x00" + small[:half]), (0xE4, b"Prev\x01" + small[half:])]
+    parts.append((0xE4, b"Note\x00a maker's note"))
+    added = b"".join(b"\xff" + struct.pack(">BH", m, len(p) + 2) + p for m, p in parts)
+    (tmp_path / "p.jpg").write_bytes(data[:2] + added + data[2:])
+    photo = read(tmp_path / "p.jpg")
+    assert any("maker's preview" in note for note in photo.notes)
+    written = rewritten(photo)[1].read_bytes()
+    assert b"Prev" not in written and small[half : half + 40] not in written
+    assert b"Note\x00a maker's note" in written and b"ICC_PROFILE\x00" in written
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_preview_in_the_xmp_of_a_png(kind, compressed, tmp_path, pixels, read, rewritten):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((32, 32)).save(buffer, kind)
+    packet = b"<a><i>" + base64.b64encode(buffer.getvalue()) + b"</i><b>kept</b></a>"
+    body = zlib.compress(packet) if compressed else packet
+    chunk = (b"iTXt", b"XML:com.adobe.xmp\x00" + bytes([compressed]) + b"\0\0\0" + body)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    head, *rest = chunks((tmp_path / "p.png").read_bytes())
+    (tmp_path / "p.png").write_bytes(assembled([head, chunk, *rest]))
+    photo = read(tmp_path / "p.png")
+    assert any("XMP preview" in note for note in photo.notes)
+    again, written = rewritten(photo)
+    with Image.open(written) as image:
+        found = image.info["xmp"]
+        found = found.encode() if isinstance(found, str) else found
+    assert b"<b>kept</b>" in found and b"/9j/" not in found and b"iVBOR" not in found
+    assert np.array_equal(again.picture.samples, pixels)
+
+
+def test_pictures_in_private_png_chunks_are_left_out(tmp_path, pixels, read, rewritten):
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    head, *rest = chunks((tmp_path / "p.png").read_bytes())
+    added = [
+        (b"prVW", (tmp_path / "p.png").read_bytes()),
+        (b"mkBT", zlib.compress(pixels.tobytes())),
+        (b"thMb", thumbnail(pixels)),
+        (b"noTe", b"a private note"),
+    ]
+    (tmp_path / "p.png").write_bytes(assembled([head, *added, *rest]))
+    written = rewritten(read(tmp_path / "p.png"))[1].read_bytes()
+    names = [name for name, _ in chunks(written)]
+    assert b"noTe" in names and not {b"prVW", b"mkBT", b"thMb"} & set(names)

@@ -23,6 +23,7 @@ from anti_i2v_lit.data.previews import (
     EXIF_NOTE,
     XMP_NOTE,
     exif_orientation,
+    holds_picture,
     tiff_header,
     without_exif_previews,
     without_xmp_previews,
@@ -32,6 +33,7 @@ Chunk = tuple[bytes, bytes]  # name and payload
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\x00"
+_FIREWORKS = (b"prVW", b"mkBF", b"mkTS", b"mkBS", b"mkBT")  # its preview and its layers
 _MAX_TEXT = 1 << 24  # bytes that a compressed chunk may expand to
 _SRGB_PRIMARIES = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 _P3_PRIMARIES = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
@@ -151,14 +153,28 @@ def _cleaned(name: bytes, payload: bytes) -> tuple[bytes | None, str]:
     if name == b"eXIf":
         block, removed = without_exif_previews(payload)
         return block, EXIF_NOTE if removed else ""
-    if name == b"iTXt" and payload.startswith(_XMP_KEYWORD):
-        packet, removed = without_xmp_previews(payload)
-        return packet, XMP_NOTE if removed else ""
     if name in (b"tEXt", b"zTXt") and payload.startswith(b"Raw profile type "):
         raw = _raw_profile(name, payload)
-        if without_exif_previews(raw)[1]:
+        if without_exif_previews(raw)[1] or without_xmp_previews(raw)[1]:
             return None, EXIF_NOTE
+    if name in (b"tEXt", b"iTXt"):
+        return _cleaned_text(name, payload)
+    if name in _FIREWORKS or (name not in (b"iCCP", b"zTXt") and holds_picture(payload)):
+        return None, f"a picture in the chunk {name.decode('latin-1')} was left out"
     return payload, ""
+
+
+def _cleaned_text(name: bytes, payload: bytes) -> tuple[bytes, str]:
+    """Text without base64 pictures; compressed text is opened only if it is XMP."""
+    start = len(_XMP_KEYWORD)
+    if name == b"iTXt" and payload.startswith(_XMP_KEYWORD) and payload[start : start + 1] == b"\1":
+        packed = payload[start + 2 :].split(b"\x00", 2)[-1]
+        packet, removed = without_xmp_previews(_inflated(packed))
+        if not removed:
+            return payload, ""
+        return payload[: len(payload) - len(packed)] + zlib.compress(packet, 9), XMP_NOTE
+    packet, removed = without_xmp_previews(payload)
+    return packet, XMP_NOTE if removed else ""
 
 
 def _raw_profile(name: bytes, payload: bytes) -> bytes:
