@@ -14,8 +14,10 @@ class AttackConfig:
 
     Attributes:
         steps: sign steps per photo.
-        step_8bit: size of a step, in grey levels of the written file.
-        budget_8bit: largest change of a channel, in grey levels of the written file.
+        step_8bit: size of a step, in grey levels: of RGB; of a* and b* at 110 units for 255 levels
+            in the chroma space; in root mean square over pixels in the low-frequency space.
+        budget_8bit: largest change of an RGB channel that is asked for, in grey levels of an 8-bit
+            file; a lossless file keeps it, the rounding of a lossy encoder comes on top.
         momentum: share of the accumulated gradient kept per step, 0 to 1 (MI-FGSM; 0 = plain PGD).
         random_start: random signs at the start, as a share of the budget. Untargeted distances
             have no gradient at the photo itself, so 0 is refused by none but useful to few.
@@ -29,7 +31,7 @@ class AttackConfig:
             {name, severity (largest, 0 to 1), <fields of that purification>}.
         transform_share: share of steps that use a transform, 0 to 1.
         anchor: target image of the anchor terms: "texture" (built in) or the path of an image.
-        prompt: text condition of the reference clip.
+        prompt: text condition of the reference clip, which is the clean view standing still.
         num_verification_draws: fixed draws of the main view by which a photo is judged before
             and after; they are never used to optimise.
     """

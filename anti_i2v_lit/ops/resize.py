@@ -22,6 +22,7 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of an image's width and height, in [0, 1]."""
 
 _KERNELS = ("bilinear", "bicubic")
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 # Shares times a side are off whole pixels by rounding alone; this many pixels are not a fraction.
 _WHOLE_PIXEL = 1e-6
 
@@ -30,8 +31,8 @@ def resize(images: Tensor, size: tuple[int, int], kernel: Kernel = "bicubic") ->
     """Resize whole images.
 
     Bicubic may overshoot the input's range: clamp with `.clamp(0, 1)` (no gradient at clipped
-    pixels) or with `clamp_straight_through`. On CUDA the gradient is summed by atomics and so
-    repeats only to rounding; `crop_resize` repeats bit for bit.
+    pixels) or with `clamp_straight_through`. Value and gradient repeat bit for bit, on CUDA too:
+    torch sums this gradient by atomics there, so images that carry one take `crop_resize`.
 
     Args:
         images: [B, C, H, W], any range.
@@ -44,6 +45,8 @@ def resize(images: Tensor, size: tuple[int, int], kernel: Kernel = "bicubic") ->
     _check(images, size, kernel)
     if tuple(images.shape[-2:]) == tuple(size):
         return images
+    if images.requires_grad:
+        return crop_resize(images, _WHOLE, size, kernel)
     return F.interpolate(images, size=size, mode=kernel, antialias=True, align_corners=False)
 
 

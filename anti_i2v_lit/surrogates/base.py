@@ -91,9 +91,7 @@ class Surrogate(ABC):
         return next(self.modules[0].parameters()).device
 
     @final
-    def condition(
-        self, views: Tensor, encoder_taps: frozenset[str] = frozenset()
-    ) -> Condition:
+    def condition(self, views: Tensor, encoder_taps: frozenset[str] = frozenset()) -> Condition:
         """Encode views as the model's image condition, with gradients.
 
         Args:
@@ -125,8 +123,13 @@ class Surrogate(ABC):
         return self._encode_clip(clips)
 
     @final
-    def draw(self, clip_latents: Tensor, generators: Sequence[torch.Generator],
-             prompts: Sequence[str], timestep_range: tuple[float, float] = (0.0, 1.0)) -> Draw:
+    def draw(
+        self,
+        clip_latents: Tensor,
+        generators: Sequence[torch.Generator],
+        prompts: Sequence[str],
+        timestep_range: tuple[float, float] = (0.0, 1.0),
+    ) -> Draw:
         """Draw timestep and noise for each photo from its own generator.
 
         Args:
@@ -135,7 +138,7 @@ class Surrogate(ABC):
             prompts: one text per photo.
             timestep_range: lowest and highest timestep, as shares of the schedule.
         """
-        low = int(timestep_range[0] * self.num_timesteps)
+        low = min(int(timestep_range[0] * self.num_timesteps), self.num_timesteps - 1)
         high = max(int(timestep_range[1] * self.num_timesteps), low + 1)
         steps = [torch.randint(low, high, (), generator=g) for g in generators]
         noise = [torch.randn(clip_latents.shape[1:], generator=g) for g in generators]

@@ -129,6 +129,20 @@ def test_same_draw_same_result(surrogate: Surrogate) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
 
 
+def test_timesteps_fill_their_range_and_never_leave_the_schedule(surrogate: Surrogate) -> None:
+    views = views_of(surrogate, 1)
+    latents = surrogate.encode_clip(views[:, None].expand(-1, surrogate.num_frames, -1, -1, -1))
+    length = surrogate.num_timesteps
+    for low, high in ((0.0, 1.0), (0.25, 0.75), (0.0, 0.0), (1.0, 1.0)):
+        found = [
+            surrogate.draw(latents, [torch.Generator().manual_seed(i)], [""], (low, high)).timesteps
+            for i in range(60)
+        ]
+        steps = [int(t) for t in found]
+        assert low * length - 1 <= min(steps) and max(steps) < max(high * length, 1)
+        assert max(steps) - min(steps) >= 0.8 * (high - low) * length - 1
+
+
 def test_other_draws_photos_and_prompts_change_the_result(surrogate: Surrogate) -> None:
     views = views_of(surrogate)
     condition, draw = surrogate.condition(views), draw_for(surrogate, views)
