@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from anti_i2v_lit.archive.files import sync_folder
+from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.lock import try_lock
 from anti_i2v_lit.archive.row import STATUSES, Row, decode_row, encode_row
 from anti_i2v_lit.archive.settings import (
@@ -53,6 +54,9 @@ class Ledger:
     def open(self, settings: Mapping[str, Any]) -> None:
         """Bind the folder to plain, resolved settings, or check that it is bound to these.
 
+        A folder in which nothing was done yet is bound anew: its settings may just have been
+        wrong, such as the path of a model.
+
         Raises:
             ValueError: the folder was made with other settings (the message lists the fields),
                 or the settings are not plain data.
@@ -66,7 +70,9 @@ class Ledger:
             write_settings(self._folder, settings)
             return
         different = differences(self.settings(), settings)
-        if different:
+        if different and not self.rows() and not InFlightStore(self._folder).peek():
+            write_settings(self._folder, settings)
+        elif different:
             raise ValueError(
                 f"{self._folder} was made with other settings:\n  "
                 + "\n  ".join(different)
@@ -115,9 +121,11 @@ class Ledger:
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk.
 
+        A row that says what the last one of its photo says already is not repeated.
+
         Raises:
             ValueError: the photo is already cloaked and its output is there; a retry is for
-                refused and failed photos and for lost outputs.
+                refused and failed photos, lost outputs and changed originals.
             OSError: disk full and the like; the file is then as it was.
         """
         if not row.recorded:
@@ -131,6 +139,8 @@ class Ledger:
             _drop_torn_line(descriptor)
             self._catch_up()
             self._check_retry(row)
+            if self._says_already(row):
+                return
             _write_all(descriptor, encode_row(row))
             os.fsync(descriptor)
         finally:
@@ -142,11 +152,17 @@ class Ledger:
         known = self._rows.get(row.key)
         if known is None or known.status != "cloaked":
             return
+        if known.source_sha256 != row.source_sha256:
+            return
         if (self._folder / known.output).exists():
             raise ValueError(
                 f"photo {row.key!r} is already in {self._path} as cloaked and its output is "
                 "there; it must not be recorded twice"
             )
+
+    def _says_already(self, row: Row) -> bool:
+        known = self._rows.get(row.key)
+        return known is not None and replace(known, recorded=row.recorded) == row
 
     def _catch_up(self) -> None:
         try:

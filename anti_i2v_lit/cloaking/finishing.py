@@ -34,13 +34,13 @@ class Verdict:
         output: path relative to the output folder.
         sha256: digest of the written file.
         figures: psnr, ssim, ciede2000, lpips, max_change_8bit, loss_first, loss_last,
-            residual_kept, loss_kept.
+            residual_kept, loss_kept (None where the cloak gained nothing that could be kept).
     """
 
     complaints: tuple[str, ...]
     output: str
     sha256: str
-    figures: Mapping[str, float]
+    figures: Mapping[str, float | None]
 
 
 class Finisher:
@@ -84,9 +84,18 @@ class Finisher:
         """Write the cloak, judge the written file, and put it in place if it passes.
 
         Raises:
-            PhotoFailure: the cloak equals the photo, or the written file cannot be read back.
+            PhotoFailure: the cloak equals the photo, the written file cannot be read back or put
+                in place, or memory is short.
         """
         name = output_names([job.key], self.output)[job.key]
+        try:
+            return self._judged(job, photo, name)
+        except OSError as error:
+            raise PhotoFailure(f"cannot write {name}: {error}") from error
+        except MemoryError as error:
+            raise PhotoFailure("not enough memory to write and judge this photo") from error
+
+    def _judged(self, job: PhotoJob, photo: DecodedPhoto, name: str) -> Verdict:
         staged = self.staging / name
         staged.parent.mkdir(parents=True, exist_ok=True)
         sha256 = write_photo(self.apply(job, photo), staged, self.output)
@@ -104,14 +113,14 @@ class Finisher:
 
     def _figures(
         self, job: PhotoJob, photo: DecodedPhoto, written: DecodedPhoto
-    ) -> dict[str, float]:
+    ) -> dict[str, float | None]:
         clean, cloak = photo.srgb(), written.srgb()
         if clean.shape != cloak.shape:
             raise PhotoFailure(
                 f"the written file has {tuple(cloak.shape[-2:])} pixels, "
                 f"the photo {tuple(clean.shape[-2:])}"
             )
-        figures = dict(measure_change(cloak, clean, self.lpips))
+        figures: dict[str, float] = dict(measure_change(cloak, clean, self.lpips))
         figures["max_change_8bit"] = written.max_change_8bit(photo)
         clean_after, cloak_after = uploaded(clean), uploaded(cloak)
         figures["residual_kept"] = share_kept(cloak - clean, cloak_after - clean_after)
@@ -122,8 +131,7 @@ class Finisher:
         figures["loss_first"], figures["loss_last"] = losses[0], losses[1]
         gained = losses[0] - losses[1]
         kept = losses[2] - losses[3]
-        figures["loss_kept"] = kept / gained if gained > 0 else 0.0
-        return figures
+        return {**figures, "loss_kept": kept / gained if gained > 0 else None}
 
     def _canvas(self, job: PhotoJob, image: Tensor) -> Tensor:
         height, width = job.canvas.shape[-2:]

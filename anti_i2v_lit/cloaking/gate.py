@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,32 +34,36 @@ class GateConfig:
 
     def __post_init__(self) -> None:
         """Refuse limits that cannot mean anything."""
-        for name in ("min_psnr_db", "min_ssim", "max_ciede2000", "max_lpips", "max_change_8bit"):
+        for name in ("min_psnr_db", "max_ciede2000", "max_lpips", "max_change_8bit"):
             check_at_least(getattr(self, name), 0.0, f"gate.{name}")
+        check_between(self.min_ssim, 0.0, 1.0, "gate.min_ssim")
         check_between(self.budget_factor, 0.1, 0.99, "gate.budget_factor")
         check_at_least(self.max_attempts, 1, "gate.max_attempts")
 
-    def complaints(self, figures: Mapping[str, float]) -> list[str]:
+    def complaints(self, figures: Mapping[str, float | None]) -> list[str]:
         """Sentences about every limit that is broken; empty if the photo may be published.
+
+        A figure that is missing or not a number breaks its limit.
 
         Args:
             figures: `psnr`, `ssim`, `ciede2000`, `lpips` and `max_change_8bit` of the written file
                 against the photo.
         """
         found = []
-        for name, figure, unit in (
-            ("min_psnr_db", "psnr", " dB"),
-            ("min_ssim", "ssim", ""),
-        ):
-            limit = getattr(self, name)
-            if limit > 0 and figures[figure] < limit:
-                found.append(f"{figure} {figures[figure]:.3g}{unit} is below gate.{name}={limit:g}")
-        for name, figure in (
-            ("max_ciede2000", "ciede2000"),
-            ("max_lpips", "lpips"),
-            ("max_change_8bit", "max_change_8bit"),
-        ):
-            limit = getattr(self, name)
-            if limit > 0 and figures[figure] > limit:
-                found.append(f"{figure} {figures[figure]:.3g} is above gate.{name}={limit:g}")
+        for field, figure, unit, sign in _LIMITS:
+            limit, value = getattr(self, field), figures[figure]
+            value = math.nan if value is None else value
+            if limit > 0 and not sign * value >= sign * limit:
+                side = "below" if sign > 0 else "above"
+                found.append(f"{figure} {value:.3g}{unit} is {side} gate.{field}={limit:g}")
         return found
+
+
+# Field, figure that it limits, unit, and 1 where the figure must not be lower (-1: not higher).
+_LIMITS = (
+    ("min_psnr_db", "psnr", " dB", 1),
+    ("min_ssim", "ssim", "", 1),
+    ("max_ciede2000", "ciede2000", "", -1),
+    ("max_lpips", "lpips", "", -1),
+    ("max_change_8bit", "max_change_8bit", "", -1),
+)

@@ -19,6 +19,7 @@ from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.lit.datamodule import LoadedPhoto, WorkGroup
+from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.settings import Settings
 
 
@@ -42,6 +43,7 @@ class CloakModule(pl.LightningModule):
         self.framing = Framing(settings.framing)
         self.store = InFlightStore(self.out)
         self._loop: CloakLoop | None = None
+        self._group: WorkGroup | None = None
 
     @property
     def loop(self) -> CloakLoop:
@@ -53,6 +55,7 @@ class CloakModule(pl.LightningModule):
         """Load the surrogates on this rank's device (called again by Lightning: does nothing)."""
         if self._loop is not None:
             return
+        self._check_trainer()
         device = self.trainer.strategy.root_device
         settings = self.settings
         self._loop = build_loop(
@@ -64,6 +67,20 @@ class CloakModule(pl.LightningModule):
             framing=self.framing,
             device=device,
         )
+
+    def _check_trainer(self) -> None:
+        """Refuse a Trainer, made by a program, that would change results silently."""
+        trainer = self.trainer
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, PhotoParallelStrategy):
+            raise ValueError(
+                f"{type(trainer.strategy).__name__} averages the perturbations of different "
+                "photos; pass strategy=PhotoParallelStrategy() or devices=1 to the Trainer"
+            )
+        if str(trainer.precision) != "32-true":
+            raise ValueError(
+                f"the Trainer's precision must stay '32-true', got {trainer.precision!r}: the "
+                "perturbation is float32; set surrogates.0.dtype instead"
+            )
 
     def configure_optimizers(self) -> SignDescent:
         """Sign descent without photos; they come and go."""
@@ -79,6 +96,7 @@ class CloakModule(pl.LightningModule):
     def training_step(self, group: WorkGroup, batch_idx: int) -> dict[str, dict[str, float]]:
         """Take one step on the photos of a group that have steps left."""
         del batch_idx
+        self._group = group
         if not group.entered:
             self.enter(group)
         active = [j for j in group.jobs if j.step < self.settings.attack.steps]
@@ -91,6 +109,11 @@ class CloakModule(pl.LightningModule):
             if active[0].step % self.settings.attack.checkpoint_every == 0:
                 self.save(group)
         return report
+
+    def on_train_end(self) -> None:
+        """Keep the steps of a group that the Trainer stopped in the middle."""
+        if self._group is not None and self._group.jobs:
+            self.save(self._group)
 
     def _step_or_drop(
         self, group: WorkGroup, active: list[PhotoJob]
@@ -112,13 +135,16 @@ class CloakModule(pl.LightningModule):
         facts = saved.facts.get("jobs", {}) if saved is not None else {}
         for key, loaded in group.loaded.items():
             job = self._new_job(key, loaded)
-            if saved is not None and key in facts:
-                self._restore(job, saved, facts[key])
+            known = facts.get(key, {})
+            # An original that was replaced meanwhile starts again.
+            same = known.get("source_sha256") == loaded.decoded.source_sha256
+            if saved is not None and same:
+                self._restore(job, saved, known)
             else:
                 self.loop.begin(job)
             group.jobs.append(job)
             self._register(job)
-            if saved is not None and key in facts:
+            if saved is not None and same:
                 self._restore_momentum(job, saved)
         group.entered = True
 
@@ -144,8 +170,14 @@ class CloakModule(pl.LightningModule):
                 tensors[slot] = parameter.detach().cpu()
                 tensors[slot + "_momentum"] = self.sign_descent.momentum_of(parameter).cpu()
         steps = min((job.step for job in group.jobs), default=0)
-        facts = {"step": steps, "jobs": {job.key: job.facts() for job in group.jobs}}
-        self.store.save(group.keys, Progress(tensors=tensors, facts=facts))
+        jobs = {
+            job.key: {
+                **job.facts(),
+                "source_sha256": group.loaded[job.key].decoded.source_sha256,
+            }
+            for job in group.jobs
+        }
+        self.store.save(group.keys, Progress(tensors=tensors, facts={"step": steps, "jobs": jobs}))
 
     def _new_job(self, key: str, loaded: LoadedPhoto) -> PhotoJob:
         view_size = self._largest_view()

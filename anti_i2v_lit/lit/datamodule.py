@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from anti_i2v_lit.archive.changes import possibly_changed
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.checks import PhotoFailure
@@ -62,18 +64,29 @@ def plan_groups(
     finished: set[str],
     in_flight: Sequence[tuple[str, ...]],
     batch_size: int,
+    recorded: AbstractSet[str] = frozenset(),
 ) -> list[tuple[str, ...]]:
     """Group keys so that a resumed run has the compositions of an undisturbed one.
 
     Groups in flight come first, as they were; the rest is cut from all keys, finished or not, so
     that finished photos do not shift the cuts. Groups without unfinished photos are left out.
+    Groups whose unfinished photos all have a row (refused and failed ones) come last: a run that
+    is interrupted often must not spend its time on trying them again.
+
+    Args:
+        keys: all photos, sorted.
+        finished: those that need no work.
+        in_flight: compositions with stored progress; keys that are gone stay in them.
+        batch_size: photos per group.
+        recorded: photos that have a row, finished or not.
     """
-    known = set(keys)
-    started = [g for g in in_flight if set(g) <= known and not set(g) <= finished]
+    todo = set(keys) - finished
+    started = [g for g in in_flight if not todo.isdisjoint(g)]
     taken = {key for group in started for key in group}
     rest = [key for key in keys if key not in taken]
     cuts = [tuple(rest[i : i + batch_size]) for i in range(0, len(rest), batch_size)]
-    return started + [group for group in cuts if not set(group) <= finished]
+    groups = started + [group for group in cuts if not todo.isdisjoint(group)]
+    return sorted(groups, key=lambda group: recorded >= todo.intersection(group))
 
 
 class GroupStream(IterableDataset[WorkGroup]):
@@ -83,7 +96,9 @@ class GroupStream(IterableDataset[WorkGroup]):
         settings: limits for reading and the face detector.
         sources: key -> file.
         groups: this rank's groups, in order.
-        finished: keys that have a row.
+        finished: keys that need no work.
+        settled: key -> SHA-256 of the original for which its row holds; a photo with these bytes
+            needs no work either.
     """
 
     def __init__(
@@ -92,9 +107,11 @@ class GroupStream(IterableDataset[WorkGroup]):
         sources: dict[str, SourceFile],
         groups: Sequence[tuple[str, ...]],
         finished: set[str],
+        settled: Mapping[str, str],
     ) -> None:
         self.settings, self.sources = settings, sources
         self.groups, self.finished = tuple(groups), finished
+        self.settled = settled
         self.stop_requested = False
         self._detector: FaceDetector | None = None
 
@@ -116,14 +133,20 @@ class GroupStream(IterableDataset[WorkGroup]):
         """Read the unfinished photos of a group; unreadable ones become failures."""
         group = WorkGroup(keys=keys)
         for key in keys:
-            if key in self.finished:
+            if key in self.finished or key not in self.sources:
                 continue
             source = self.sources[key]
             try:
                 decoded = read_photo(source, self.settings.reading)
+                if decoded.source_sha256 == self.settled.get(key):
+                    continue
                 faces = tuple(self._faces(decoded))
             except PhotoFailure as failure:
                 group.failures[key] = (str(source.path), str(failure))
+                continue
+            except Exception as error:  # noqa: BLE001 (one odd file must not stop ten thousand)
+                reason = f"unexpected {type(error).__name__} while reading: {error}"
+                group.failures[key] = (str(source.path), reason)
                 continue
             group.loaded[key] = LoadedPhoto(source=source, decoded=decoded, faces=faces)
         return group
@@ -159,22 +182,41 @@ class PhotoDataModule(pl.LightningDataModule):
         return len(self.scanned.sources)
 
     def setup(self, stage: str) -> None:
-        """Look at the ledger and deal the unfinished groups out to the ranks."""
+        """Look at the ledger and deal the unfinished groups out to the ranks.
+
+        Raises:
+            ValueError: another photo was already cloaked under the name of one of these.
+        """
         del stage
-        finished = Ledger(self.out).finished()
         sources = {source.key: source for source in self.scanned.sources}
-        groups = plan_groups(
-            sorted(sources),
-            finished,
-            InFlightStore(self.out).groups(),
-            self.settings.attack.batch_size,
-        )
         rank, world = 0, 1
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
+        work = self._look(sources) if rank == 0 else None
+        if self.trainer is not None:
             # A rank that starts late must not see rows that another rank already wrote.
-            groups, finished = self.trainer.strategy.broadcast((groups, finished))
-        self.stream = GroupStream(self.settings, sources, groups[rank::world], finished)
+            work = self.trainer.strategy.broadcast(work)
+        assert work is not None
+        groups, finished, settled = work
+        self.stream = GroupStream(self.settings, sources, groups[rank::world], finished, settled)
+
+    def _look(
+        self, sources: Mapping[str, SourceFile]
+    ) -> tuple[list[tuple[str, ...]], set[str], dict[str, str]]:
+        """Groups to do, keys that need no work, and what `GroupStream` calls settled."""
+        ledger, store = Ledger(self.out), InFlightStore(self.out)
+        rows, finished = ledger.rows(), ledger.finished()
+        changed = possibly_changed(rows, {k: s.path for k, s in sources.items() if k in finished})
+        finished -= changed
+        refused = {key for key, row in rows.items() if row.status == "refused"}
+        settled = {key: rows[key].source_sha256 for key in changed | refused}
+        in_flight = store.groups()
+        for group in in_flight:
+            if finished.issuperset(group):  # a kill between the last row and the clean-up
+                store.discard(group)
+        batch_size = self.settings.attack.batch_size
+        groups = plan_groups(sorted(sources), finished, in_flight, batch_size, set(rows) - changed)
+        return groups, finished, settled
 
     def train_dataloader(self) -> DataLoader[WorkGroup]:
         """One item per optimisation step."""

@@ -79,11 +79,20 @@ def _candidate(source: SourceFile, settings: Settings) -> Candidate:
 def _devices(settings: Settings) -> int:
     devices = settings.trainer.get("devices", 1)
     nodes = int(settings.trainer.get("num_nodes", 1))
-    return (int(devices) if str(devices).isdigit() else 1) * nodes
+    if isinstance(devices, list):
+        return len(devices) * nodes
+    if str(devices) in ("auto", "-1"):
+        return (torch.cuda.device_count() if _on_gpu(settings) else 1) * nodes
+    return int(devices) * nodes
+
+
+def _on_gpu(settings: Settings) -> bool:
+    wanted = settings.trainer.get("accelerator", "auto")
+    return wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _seconds_per_step(settings: Settings, source: SourceFile, steps: int) -> float:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if _on_gpu(settings) else "cpu"
     framing = Framing(settings.framing)
     surrogates = build_surrogates(settings.surrogates, device)
     loop = build_loop(

@@ -24,6 +24,7 @@ class CloakProgress(pl.Callback):
         self.done: dict[str, int] = {"cloaked": 0, "refused": 0, "failed": 0}
         self._bar: tqdm[Any] | None = None
         self._started = time.monotonic()
+        self._photos = 0
 
     def heard(self, row: Row) -> None:
         """Count a row as it is written."""
@@ -36,9 +37,9 @@ class CloakProgress(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PhotoDataModule) and data.stream is not None
         groups = data.stream.groups
-        photos = sum(len(set(g) - data.stream.finished) for g in groups)
+        self._photos = sum(len(set(g) - data.stream.finished) for g in groups)
         if trainer.is_global_zero:
-            self._bar = tqdm(total=photos * self.steps, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=self._photos * self.steps, unit="step", dynamic_ncols=True)
 
     def on_train_batch_end(
         self,
@@ -57,16 +58,18 @@ class CloakProgress(pl.Callback):
         }
         self._bar.update(len(report))
         hours = (time.monotonic() - self._started) / 3600
-        finished = sum(self.done.values())
+        speed = f"{self.done['cloaked'] / hours:.0f}" if hours > 0 else "-"
         name = group.keys[0] if len(group.keys) == 1 else f"{group.keys[0]} +{len(group.keys) - 1}"
         self._bar.set_description_str(name[-40:], refresh=False)
-        shown = {"photos": finished, "photos/h": f"{finished / hours:.0f}" if hours > 0 else "-"}
+        shown = {"photos": f"{sum(self.done.values())}/{self._photos}", "photos/h": speed}
         if report:
+            steps = max((job.step for job in group.jobs), default=self.steps)
+            shown["step"] = f"{steps}/{self.steps}"
             losses = [terms["total"] for terms in report.values()]
             shown["loss"] = f"{sum(losses) / len(losses):.4f}"
         problems = self.done["refused"] + self.done["failed"]
         if problems:
-            shown["not cloaked"] = problems
+            shown["not cloaked"] = str(problems)
         self._bar.set_postfix(shown, refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

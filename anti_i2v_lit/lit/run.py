@@ -11,9 +11,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from anti_i2v_lit.archive.files import clean_temporaries
-from anti_i2v_lit.archive.ledger import Ledger, Row
+from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import FolderLock
 from anti_i2v_lit.archive.paths import staging_folder, state_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
@@ -21,8 +22,9 @@ from anti_i2v_lit.data.writing import remove_partials
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
 from anti_i2v_lit.lit.images import TensorBoardRecorder
+from anti_i2v_lit.lit.plugins import objects
 from anti_i2v_lit.lit.progress import CloakProgress
-from anti_i2v_lit.lit.stopping import StopOnSignal
+from anti_i2v_lit.lit.stopping import StopOnSignal, interruptible
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.lit.writer import CloakWriter
 from anti_i2v_lit.report.html import write_report
@@ -32,29 +34,48 @@ EXIT_DONE, EXIT_USAGE, EXIT_PROBLEMS, EXIT_INTERRUPTED = 0, 1, 2, 3
 
 
 def make_trainer(settings: Settings, out: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
-    """A Trainer with our defaults under the user's `trainer.*` values."""
+    """A Trainer with our defaults under the user's `trainer.*` values.
+
+    `trainer.logger` and `trainer.callbacks` may be written as {class_path, init_args}.
+
+    Raises:
+        ValueError: arguments that Lightning does not know or refuses.
+    """
     given: dict[str, Any] = dict(settings.trainer)
-    many = str(given.get("devices", 1)) != "1" or int(given.get("num_nodes", 1)) != 1
-    defaults: dict[str, Any] = {
-        "accelerator": "auto",
-        "devices": 1,
-        "precision": "32-true",
-        "max_epochs": 1,
-        "logger": TensorBoardLogger(save_dir=state_folder(out), name="tensorboard", version=""),
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "enable_progress_bar": False,
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 5,
-    }
-    if many:
-        defaults["strategy"] = PhotoParallelStrategy()
-    return pl.Trainer(**{**defaults, **given}, callbacks=list(callbacks))
+    many = str(given.get("devices", 1)) != "1" or str(given.get("num_nodes", 1)) != "1"
+    try:
+        own = objects(given.pop("callbacks", None) or [], "trainer.callbacks")
+        if isinstance(given.get("logger"), dict | list):
+            given["logger"] = objects(given["logger"], "trainer.logger")
+        defaults: dict[str, Any] = {
+            "accelerator": "auto",
+            "devices": 1,
+            "precision": "32-true",
+            "max_epochs": 1,
+            "logger": _tensorboard(out),
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "enable_progress_bar": False,
+            "use_distributed_sampler": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 5,
+        }
+        if many:
+            defaults["strategy"] = PhotoParallelStrategy()
+        return pl.Trainer(**{**defaults, **given}, callbacks=[*callbacks, *own])
+    except (MisconfigurationException, TypeError, RuntimeError) as error:
+        raise ValueError(f"trainer: {error}") from error
+
+
+def _tensorboard(out: Path) -> TensorBoardLogger:
+    return TensorBoardLogger(save_dir=state_folder(out), name="tensorboard", version="")
 
 
 def cloak(settings: Settings, *, photos: Sequence[str], out: Path | str) -> int:
     """Cloak photos; running it again continues where it was.
+
+    On several devices Lightning runs the program once per device; rank 0 alone holds the lock of
+    the folder, cleans up and writes the report, and the others answer 0.
 
     Args:
         settings: settings of the run.
@@ -68,39 +89,54 @@ def cloak(settings: Settings, *, photos: Sequence[str], out: Path | str) -> int:
         ValueError: wrong settings, nothing found, or `out` was made with other settings.
     """
     folder = Path(out)
-    data = PhotoDataModule(settings, photos=photos, out=folder)
+    try:
+        with interruptible():
+            data = PhotoDataModule(settings, photos=photos, out=folder)
+            progress = CloakProgress(settings.attack.steps)
+            writer = CloakWriter(settings, out=folder, listeners=(progress.heard,))
+            callbacks = [writer, progress, TensorBoardRecorder(), StopOnSignal()]
+            with _quiet_lightning():
+                trainer = make_trainer(settings, folder, callbacks)
+                if trainer.is_global_zero:
+                    return _lead(trainer, settings, data)
+                _fit(trainer, settings, data)
+                return EXIT_DONE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _lead(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> int:
+    """The part of rank 0: the lock around everything, and the report."""
+    folder = data.out
     with FolderLock(folder):
         Ledger(folder).open(settings.identity())
         sweep(staging_folder(folder))
         clean_temporaries(folder)
         remove_partials(folder)
         record_total(folder, data.num_photos + len(data.scanned.broken))
-        _record_broken(Ledger(folder), data)
-        progress = CloakProgress(settings.attack.steps)
-        writer = CloakWriter(settings, out=folder, listeners=(progress.heard,))
-        with _quiet_lightning():
-            callbacks = [writer, progress, TensorBoardRecorder(), StopOnSignal()]
-            trainer = make_trainer(settings, folder, callbacks)
-            trainer.fit(CloakModule(settings, out=folder), datamodule=data)
+        _fit(trainer, settings, data)
         write_report(folder)
     return exit_code(folder, data)
 
 
+def _fit(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> None:
+    try:
+        trainer.fit(CloakModule(settings, out=data.out), datamodule=data)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+    except SystemExit as stop:
+        # What Lightning makes of an interrupt outside the training loop.
+        raise KeyboardInterrupt from stop
+
+
 def exit_code(folder: Path, data: PhotoDataModule) -> int:
     """The exit code that the ledger's rows for these photos amount to."""
-    rows = Ledger(folder).rows()
+    ledger = Ledger(folder)
     keys = {s.key for s in data.scanned.sources} | {key for key, _ in data.scanned.broken}
-    if not keys <= set(rows):
-        return EXIT_INTERRUPTED
-    return EXIT_DONE if all(rows[k].status == "cloaked" for k in keys) else EXIT_PROBLEMS
-
-
-def _record_broken(ledger: Ledger, data: PhotoDataModule) -> None:
-    """Rows for what could not even be opened as a file (symlink loops, forbidden folders)."""
-    finished = ledger.finished()
-    for key, reason in data.scanned.broken:
-        if key not in finished:
-            ledger.append(Row(key=key, status="failed", reason=reason))
+    if keys <= ledger.finished():
+        return EXIT_DONE
+    stopped = data.stream is not None and data.stream.stop_requested
+    return EXIT_INTERRUPTED if stopped or not keys <= set(ledger.rows()) else EXIT_PROBLEMS
 
 
 @contextmanager

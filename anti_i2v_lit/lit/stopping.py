@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from anti_i2v_lit.lit.datamodule import PhotoDataModule
+from anti_i2v_lit.lit.datamodule import GroupStream, PhotoDataModule
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Outside the training loop, SIGTERM interrupts as Ctrl-C does; restores all handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        # Lightning leaves SIGINT ignored after an interrupt.
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 class StopOnSignal(pl.Callback):
@@ -21,23 +43,42 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self) -> None:
         self._previous: dict[signal.Signals, Any] = {}
+        self._parent = os.getppid()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Install the handlers (Python allows that in the main thread only)."""
         del pl_module
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, PhotoDataModule) and data.stream is not None
-        stream = data.stream
+        stream, launcher = _stream_of(trainer), trainer.strategy.launcher
 
-        def handler(_number: int, _frame: FrameType | None) -> None:
+        def handler(number: int, _frame: FrameType | None) -> None:
             stream.stop_requested = True
+            if isinstance(launcher, _SubprocessScriptLauncher):
+                launcher.kill(number)  # sends this signal to the ranks that rank 0 started
 
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 self._previous[number] = signal.signal(number, handler)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """A rank whose starter was killed stops: the folder's lock is gone with the starter."""
+        if not trainer.is_global_zero and os.getppid() != self._parent:
+            _stream_of(trainer).stop_requested = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the earlier handlers back."""
         for number, earlier in self._previous.items():
             signal.signal(number, earlier)
         self._previous.clear()
+
+
+def _stream_of(trainer: pl.Trainer) -> GroupStream:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, PhotoDataModule) and data.stream is not None
+    return data.stream

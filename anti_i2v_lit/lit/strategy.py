@@ -6,17 +6,30 @@ perturbations of different photos.
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+
+# A rank that has finished waits for the others, which may have many photos to try again.
+_PATIENCE = datetime.timedelta(days=30)
 
 
 class PhotoParallelStrategy(DDPStrategy):
-    """DDP's launch without the DDP wrapper: every rank keeps its own perturbations."""
+    """DDP's launch without the DDP wrapper: every rank keeps its own perturbations.
+
+    Ranks take different numbers of steps and meet at the start and at the end only.
+
+    Args:
+        options: as for Lightning's DDPStrategy; a finished rank waits for 30 days by default.
+    """
 
     strategy_name = "photo_parallel"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"timeout": _PATIENCE, **options})
 
     def configure_ddp(self) -> None:
         """Wrap nothing."""
@@ -30,13 +43,10 @@ class PhotoParallelStrategy(DDPStrategy):
         if trainer.state.fn == TrainerFn.FITTING:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
+        # Lightning sends rank 0's SIGTERM flag to all ranks before every batch, which waits for
+        # ever once the ranks' numbers of batches differ. `StopOnSignal` tells each rank itself.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
 
-def register() -> None:
-    """Make `Trainer(strategy="photo_parallel")` known; calling it twice is harmless."""
-    if "photo_parallel" not in StrategyRegistry.available_strategies():
-        description = "DDP launch, rank-local perturbations, nothing averaged"
-        init: dict[str, Any] = {}
-        StrategyRegistry.register(
-            "photo_parallel", PhotoParallelStrategy, description=description, **init
-        )
+def _nothing() -> None:
+    """Stands in for a collective call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.cloaking.finishing import Finisher, Verdict
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.lit.cloak_module import CloakModule
-from anti_i2v_lit.lit.datamodule import LoadedPhoto, WorkGroup
+from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
 from anti_i2v_lit.settings import Settings
 
 Listener = Callable[[Row], None]
@@ -38,10 +39,22 @@ class CloakWriter(pl.Callback):
         self._finisher: Finisher | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the ledger; refuse a folder that was made with other settings."""
+        """Open the ledger; record what could not even be opened as a file.
+
+        Raises:
+            ValueError: the folder was made with other settings.
+        """
         if trainer.is_global_zero:
             self.ledger.open(self.settings.identity())
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, PhotoDataModule), "pass datamodule=PhotoDataModule(...) to fit"
+            for key, reason in data.scanned.broken:
+                self._append(Row(key=key, status="failed", reason=reason))
         trainer.strategy.barrier("ledger opened")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the other ranks, so that report and exit code know all rows."""
+        trainer.strategy.barrier("all photos done")
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -115,11 +128,14 @@ class CloakWriter(pl.Callback):
 
     def _settle(self, module: CloakModule, job: PhotoJob, loaded: LoadedPhoto) -> bool:
         """Write a row and return True, or return False if another attempt is due."""
+        finisher, started = self.finisher(module), time.perf_counter()
         try:
-            verdict = self.finisher(module).finish(job, loaded.source, loaded.decoded)
+            verdict = finisher.finish(job, loaded.source, loaded.decoded)
         except PhotoFailure as failure:
             self._append(self._row(job, loaded, status="failed", reason=str(failure)))
             return True
+        finally:
+            job.seconds += time.perf_counter() - started
         last_attempt = job.attempt + 1 >= self.settings.gate.max_attempts
         if verdict.complaints and not last_attempt:
             return False
@@ -162,7 +178,10 @@ def _label(node: dict[str, Any]) -> str:
 
 
 def _with_figures(row: Row, verdict: Verdict) -> Row:
-    figures = {name: round(float(value), 5) for name, value in verdict.figures.items()}
+    figures = {
+        name: None if value is None else round(float(value), 5)
+        for name, value in verdict.figures.items()
+    }
     return dataclasses.replace(
         row,
         loss_first=figures["loss_first"],

@@ -1,0 +1,56 @@
+"""Originals that are not (or may not be) what the manifest says was cloaked."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from anti_i2v_lit.archive.files import sha256_of
+from anti_i2v_lit.archive.row import Row
+
+
+def possibly_changed(rows: Mapping[str, Row], sources: Mapping[str, Path]) -> set[str]:
+    """Keys of cloaked photos whose originals must be read again: newer than the row, or moved.
+
+    Costs one `stat` per photo; contents are read only where an original lies at another path
+    than the recorded one while that one still exists.
+
+    Args:
+        rows: key -> last row.
+        sources: key -> where the photo is now.
+
+    Raises:
+        ValueError: two different photos want one name in the output folder.
+    """
+    found = set()
+    for key, path in sources.items():
+        row = rows.get(key)
+        if row is None or row.status != "cloaked":
+            continue
+        if row.source and row.source != str(path):
+            _check_not_another(row, path)
+            found.add(key)
+        elif _is_newer(path, row):
+            found.add(key)
+    return found
+
+
+def _is_newer(path: Path, row: Row) -> bool:
+    try:
+        recorded = datetime.datetime.fromisoformat(row.recorded).timestamp()
+        return path.stat().st_mtime > recorded
+    except (OSError, ValueError):
+        return True
+
+
+def _check_not_another(row: Row, path: Path) -> None:
+    earlier = Path(row.source)
+    if not earlier.is_file() or os.path.samefile(earlier, path):
+        return
+    if sha256_of(path) != row.source_sha256:
+        raise ValueError(
+            f"{path} would be written as {row.key}, which is the cloak of {earlier}; "
+            "give another --out, or name both folders in one command"
+        )
