@@ -121,7 +121,10 @@ def load_settings(
     given = _read(Path(path)) if path is not None else {}
     _check_sections(given, str(path))
     _check_sections(values or {}, "values")
-    merged = OmegaConf.merge(merged, given, dict(values or {}))
+    try:
+        merged = OmegaConf.merge(merged, given, dict(values or {}))
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise ValueError(f"{path or 'values'}: {str(error).splitlines()[0]}") from error
     for override in overrides:
         merged = _override(merged, override)
     plain = OmegaConf.to_container(merged, resolve=True)
@@ -137,6 +140,7 @@ def resolve(plain: Mapping[str, Any]) -> Settings:
     """
     _check_sections(plain, "settings")
     fields: dict[str, Any] = dict(plain)
+    _check_kinds(fields)
     for name, cls in SECTIONS.items():
         fields[name] = parse_config(cls, fields.get(name) or {}, where=name)
     fields["surrogates"] = [
@@ -144,12 +148,28 @@ def resolve(plain: Mapping[str, Any]) -> Settings:
     ]
     fields["objectives"] = [_node(OBJECTIVES, n) for n in fields.get("objectives", [])]
     fields["space"] = _node(SPACES, fields.get("space", {}))
-    if not isinstance(fields.get("seed"), int):
-        raise ValueError(f"seed must be a whole number, got {fields.get('seed')!r}")
     check_in(fields["strategy"], STRATEGIES, "strategy")
-    _check_trainer(fields.get("trainer") or {})
+    fields["trainer"] = fields.get("trainer") or {}
+    _check_trainer(fields["trainer"])
     build_transforms(fields["attack"].transforms)
     return Settings(**fields)
+
+
+def _check_kinds(fields: Mapping[str, Any]) -> None:
+    """Refuse a list where a mapping belongs, and so on, before anybody looks inside."""
+    for name in (*SECTIONS, "space", "trainer"):
+        if not isinstance(fields.get(name) or {}, Mapping):
+            raise ValueError(f"{name}: expected fields with values, got {fields[name]!r}")
+    for name in ("surrogates", "objectives"):
+        nodes = fields.get(name)
+        if not isinstance(nodes, list) or not nodes or not all(isinstance(n, dict) for n in nodes):
+            raise ValueError(
+                f"{name}: expected a list of {{name: ..., <fields>}} with at least one entry, "
+                f"got {nodes!r}"
+            )
+    seed = fields.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
 
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:
@@ -158,6 +178,11 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
         raise ValueError(
             f"trainer.precision must stay '32-true', got {precision!r}: the perturbation is "
             "float32. Set the surrogate's own dtype instead: surrogates.0.dtype=bfloat16"
+        )
+    if "strategy" in trainer:
+        raise ValueError(
+            "trainer.strategy: Lightning's own strategies average the perturbations of different "
+            f"photos; use strategy={STRATEGIES[0]}, which is the default"
         )
 
 
@@ -180,7 +205,10 @@ def _node(registry: Registry[Any], node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _weighted_node(registry: Registry[Any], node: Mapping[str, Any], where: str) -> dict[str, Any]:
     fields = dict(node)
-    weight = float(fields.pop("weight", 1.0))
+    weight = fields.pop("weight", 1.0)
+    if not isinstance(weight, int | float) or isinstance(weight, bool):
+        raise ValueError(f"{where}.weight must be a number, got {weight!r}")
+    weight = float(weight)
     check_at_least(weight, 0.0, f"{where}.weight")
     return {**_node(registry, fields), "weight": weight}
 

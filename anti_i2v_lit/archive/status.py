@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from anti_i2v_lit.archive.files import STATE_FOLDER
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import STATUSES, Ledger
 from anti_i2v_lit.archive.lock import Owner, is_running, read_owner
@@ -87,10 +88,13 @@ def status(folder: Path, total: int | None = None) -> Status:
         total: photos of the run; by default what the run itself noted.
 
     Raises:
-        ValueError: no such folder, or a manifest that is damaged in its middle.
+        ValueError: no such folder, one that no run wrote to, or a manifest that is damaged in its
+            middle.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the --out of a run")
+    if not Ledger(folder).path.exists() and not (folder / STATE_FOLDER).exists():
+        raise ValueError(f"{folder} holds no manifest; give the --out of a run")
     rows = Ledger(folder).rows()
     counts = Counter(row.status for row in rows.values())
     owner = read_owner(folder)

@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from anti_i2v_lit.settings import Settings, load_settings
+
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)*=")
 
 
@@ -20,6 +22,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the cloaks")
     parser.add_argument("--config", type=Path, help="YAML file with settings")
+    add_weights(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The option for a backbone that the package cannot ship."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="CLIP checkpoint for the objectives named clip_distance (LPIPS is packaged)",
+    )
+
+
+def settings_of(arguments: argparse.Namespace, overrides: list[str]) -> Settings:
+    """The settings of a command line.
+
+    Raises:
+        ValueError: as `load_settings`; or `--weights` without a term that takes it.
+    """
+    settings = load_settings(arguments.config, overrides)
+    if arguments.weights is None:
+        return settings
+    if not arguments.weights.is_file():
+        raise ValueError(f"--weights: {arguments.weights} is not a file")
+    places = [i for i, node in enumerate(settings.objectives) if node["name"] == "clip_distance"]
+    if not places:
+        raise ValueError("--weights: no objective is named clip_distance, so nothing would use it")
+    found = [f"objectives.{place}.weights={arguments.weights}" for place in places]
+    return load_settings(arguments.config, [*overrides, *found])
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
@@ -30,15 +61,20 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cloak and report; returns the exit code."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
     from anti_i2v_lit.archive.status import status
     from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
-    from anti_i2v_lit.settings import load_settings
 
     photos, overrides = split_words(arguments.photos)
-    settings = load_settings(arguments.config, overrides)
+    settings = settings_of(arguments, overrides)
     code = cloak(settings, photos=photos, out=arguments.out)
-    print(status(arguments.out).render())
-    print(f"report: {arguments.out / 'report.html'}")
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return code
+    if arguments.out.is_dir():
+        print(status(arguments.out).render())
+    if (arguments.out / "report.html").is_file():
+        print(f"report: {arguments.out / 'report.html'}")
     if code == EXIT_INTERRUPTED:
         print("interrupted: run the same command again to continue", file=sys.stderr)
     return code

@@ -24,10 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Run every check; 2 if one failed."""
     del arguments
     print(f"python        {sys.version.split()[0]} on {platform.platform()}")
+    missing = 0
     for name in PACKAGES:
         try:
             print(f"{name:<13} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
+            missing += 1
             print(f"{name:<13} MISSING: pip install {name}")
     checks: dict[str, Callable[[], str]] = {
         "devices": _devices,
@@ -37,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         "LPIPS": _lpips,
         "surrogate": _surrogate,
     }
-    failed = 0
+    failed = missing
     for name, check in checks.items():
         try:
             print(f"{name:<13} {check()}")

@@ -50,11 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f"anti_i2v_lit.cli.{arguments.verb}_verb")
     try:
         code: int = module.run(arguments)
-    except ValueError as error:
-        print(f"anti-i2v {arguments.verb}: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         return 0
+    except (ValueError, OSError) as error:
+        print(f"anti-i2v {arguments.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"anti-i2v {arguments.verb}: interrupted", file=sys.stderr)
+        return 3
     return code
 
 

@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from anti_i2v_lit.cli.cloak_verb import split_words
+from anti_i2v_lit.cli.cloak_verb import add_weights, settings_of, split_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTOS", help="as for `cloak`")
     parser.add_argument("--out", required=True, type=Path, help="folder of the cloaks")
     parser.add_argument("--config", type=Path, help="YAML file with settings")
+    add_weights(parser)
     parser.add_argument(
         "--trial-steps", type=int, default=5, help="steps timed for the estimate; 0: no estimate"
     )
@@ -22,10 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 2 if something would be refused."""
     from anti_i2v_lit.lit.planning import plan
-    from anti_i2v_lit.settings import load_settings
 
     photos, overrides = split_words(arguments.photos)
-    settings = load_settings(arguments.config, overrides)
+    settings = settings_of(arguments, overrides)
     existing = next(p for p in (arguments.out, *arguments.out.resolve().parents) if p.exists())
     found = plan(
         settings,

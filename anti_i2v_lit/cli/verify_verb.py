@@ -23,4 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
     rows = Ledger(arguments.folder).rows().values()
     cloaked = sum(row.status == "cloaked" for row in rows)
     print(f"{cloaked} cloaked photos checked, {len(findings)} findings")
+    if cloaked < len(rows):
+        print(f"{len(rows) - cloaked} photos have no cloak: see `anti-i2v status`")
     return 2 if findings else 0
