@@ -254,3 +254,39 @@ def test_a_gradient_that_is_not_a_number_names_its_photo() -> None:
 def test_a_loop_without_terms_or_models_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one objective"):
         make_loop([])
+
+
+@pytest.mark.parametrize(
+    ("name", "reach"),
+    [("irc", 0.2), ("ira_denoiser", 0.2), ("ira_encoder", 0.2), ("denoising", 0.2), ("lpips", 1.0)],
+)
+def test_gradients_of_the_whole_path_agree_with_finite_differences(name: str, reach: float) -> None:
+    """From a*, b* and DCT coefficients through view, encoder and denoiser to every term.
+
+    `reach` is the largest change, in attack steps: small where the model is curved, larger where
+    the value is so small that float32 rounds it.
+    """
+    model = {"tiny": (CogVideoXSurrogate.tiny(), 1.0)}
+    settings = {"space": {"name": "dual", "alternate_every": 0}, "framing": {}, "num_draws": 1}
+    loop, job = make_loop([{"name": name}], model, **settings), make_job(side=40)
+    job.canvas = 0.35 + 0.3 * job.canvas  # no limit of range or budget is near
+    loop.begin(job)
+    generator = torch.Generator().manual_seed(1)
+    sizes = loop.space.step_sizes(job.canvas, 0, 1.0, 16.0)
+    job.assign(
+        {n: sizes[n] * torch.randn(p.shape, generator=generator) for n, p in job.parameters.items()}
+    )
+    loop._set_gradients([job], list(job.parameters.values()))
+    entry = loop._entry(job, 0, 0)
+    start = {n: p.detach().clone() for n, p in job.parameters.items()}
+
+    def loss_at(group: str, change: torch.Tensor) -> float:
+        job.assign({**start, group: start[group] + change})
+        with torch.no_grad():
+            return loop._losses([job], 0, [loop.cloaked_canvas(job)], [entry])["total"].item()
+
+    for group, parameter in job.parameters.items():
+        gradient = parameter.grad.clone()
+        step = reach * sizes[group] * gradient / gradient.abs().max()
+        rise = loss_at(group, step) - loss_at(group, -step)
+        assert rise == pytest.approx(2 * (gradient * step).sum().item(), rel=0.08), group

@@ -1,10 +1,10 @@
 """Refusals with reasons, limits before decoding, and files that are whole or absent."""
 
 import hashlib
+import multiprocessing
 import os
+import signal
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.data import reading
+from anti_i2v_lit.data import reading, writing
 from anti_i2v_lit.data.codecs.png import assembled
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.data.memory import available_memory_bytes
@@ -262,16 +262,10 @@ def test_output_names():
         output_names(["a.jpg", "a.jpg.png"], OutputConfig(format="png"))
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from anti_i2v_lit.data import writing
-real = getattr(os, sys.argv[2])
-def die(*arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(os, sys.argv[2], die)
-writing._replace_durably(Path(sys.argv[1]), b"new" * 100000)
-"""
+def _die_in(call: str, path: Path) -> None:
+    """Write, and be killed at the first use of a function of `os`."""
+    setattr(os, call, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    writing._replace_durably(path, b"new" * 100000)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -280,8 +274,10 @@ def test_killed_while_writing_leaves_the_old_state(call, existing, tmp_path):
     path = tmp_path / "photo.jpg"
     if existing:
         path.write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path), call], check=False)
-    assert done.returncode == -9
+    child = multiprocessing.get_context("fork").Process(target=_die_in, args=(call, path))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert path.exists() == existing and (not existing or path.read_bytes() == b"old")
     left = [p for p in tmp_path.iterdir() if p != path]
     assert len(left) == 1 and left[0].suffix == ".partial"

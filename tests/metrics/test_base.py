@@ -69,7 +69,7 @@ def test_weights_of_judges_are_not_part_of_a_checkpoint() -> None:
 
 def _rank(rank: int, folder: Path) -> None:
     dist.init_process_group(
-        "gloo", f"file://{folder}/store", timeout=timedelta(seconds=60), rank=rank, world_size=3
+        "gloo", f"file://{folder}/store", timeout=timedelta(seconds=300), rank=rank, world_size=3
     )
     metric = Brightness()
     # Rank 2 has no photo at all; "shared" comes twice, as a padding sampler makes it.
@@ -81,7 +81,8 @@ def _rank(rank: int, folder: Path) -> None:
 
 
 def test_ranks_agree_on_the_mean_and_on_every_photo(tmp_path: Path) -> None:
-    mp.spawn(_rank, args=(tmp_path,), nprocs=3)
+    # Forked: three interpreters that import torch anew would take most of a minute of CPU time.
+    mp.start_processes(_rank, args=(tmp_path,), nprocs=3, start_method="fork")
     for rank in range(3):
         mean, first, again = torch.load(tmp_path / f"{rank}.pt")
         assert mean == pytest.approx(0.5)
