@@ -23,6 +23,7 @@ NOTES = (
     "with the same seed after the same purification. Latent shift is the root mean square "
     "distance to the clean photo's latent in its standard deviations. Visibility is that of the "
     "written file at full size. Arrows: better for the person who protects the photo. "
+    "PSNR is cut off at 100 dB, which stands for equal pictures. "
     '"absent": the weights of that judge were not at hand; "-": undefined.'
 )
 
