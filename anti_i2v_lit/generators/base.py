@@ -35,14 +35,16 @@ class VideoGenerator(ABC):
     def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor: ...
 
     @abstractmethod
+    def encode(self, photos: Tensor) -> Tensor:
+        """Photos [B, 3, H, W] as latents [B, C, h, w] of the model's own autoencoder, unscaled."""
+
+    @abstractmethod
     def reconstruct(self, photos: Tensor) -> Tensor:
         """Photos [B, 3, H, W] through the autoencoder alone: the best a clip can look."""
 
     @final
     @torch.no_grad()
-    def generate(
-        self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]
-    ) -> Tensor:
+    def generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         """Return clips [B, T, 3, H, W] in [0, 1] on the CPU.
 
         Args:
