@@ -108,6 +108,7 @@ def test_settings_are_bound_once(tmp_path):
 
 def test_other_settings_are_refused_field_by_field(tmp_path):
     Ledger(tmp_path).open(SETTINGS)
+    Ledger(tmp_path).append(cloaked("a"))
     attack = {"steps": 200, "budget_8bit": 8, "step_8bit": 1.0, "transforms": ["jpeg"]}
     other = {"seed": 1, "surrogates": [], "attack": attack, "note": "(absent)", "gate": 2}
     with pytest.raises(ValueError) as caught:
