@@ -52,8 +52,9 @@ def check_in(value: str, known: Iterable[str], what: str) -> None:
     """
     names = sorted(known)
     if value not in names:
-        raise ValueError(f"unknown {what} {value!r}.{did_you_mean(value, names)} "
-                         f"Known: {', '.join(names)}")
+        raise ValueError(
+            f"unknown {what} {value!r}.{did_you_mean(value, names)} Known: {', '.join(names)}"
+        )
 
 
 def did_you_mean(value: str, names: Iterable[str]) -> str:

@@ -50,7 +50,8 @@ class PlainLoop:
         gradients = torch.autograd.grad(total, list(moving))
         for parameter, gradient in zip(moving, gradients, strict=True):
             parameter.grad = gradient
-        optimiser.set_step_sizes(moving)
+        followers = space.proportional_groups()
+        optimiser.set_step_sizes(moving, [job.parameters[n] for n in followers])
         optimiser.step()
         job.assign(space.project(job.canvas, dict(job.parameters), job.budget_8bit))
         job.step += 1

@@ -125,7 +125,10 @@ class CloakLoop:
             )
             sizes.update({job.parameters[name]: size for name, size in found.items()})
         report = self._set_gradients(jobs, list(sizes))
-        optimiser.set_step_sizes(sizes)
+        followers = self.space.proportional_groups()
+        optimiser.set_step_sizes(
+            sizes, [j.parameters[n] for j in jobs for n in followers if n in j.parameters]
+        )
         optimiser.step()
         spent = (time.perf_counter() - started) / len(jobs)
         for job in jobs:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+LARGEST_SHARE = 4.0
+"""Largest entry of a proportional step, in root mean squares of the gradient."""
 
 
 class SignDescent(torch.optim.Optimizer):
@@ -21,11 +24,11 @@ class SignDescent(torch.optim.Optimizer):
     """
 
     def __init__(self, momentum: float) -> None:
-        super().__init__([{"params": []}], {"momentum": momentum, "step_sizes": {}})
+        super().__init__([{"params": []}], _fresh(momentum))
 
     def add_photo(self, parameters: Iterable[nn.Parameter]) -> None:
         """Start optimising the parameters of one photo."""
-        self.add_param_group({"params": list(parameters), "step_sizes": {}})
+        self.add_param_group({"params": list(parameters), "step_sizes": {}, "proportional": set()})
 
     def drop_photo(self, parameters: Iterable[nn.Parameter]) -> None:
         """Forget the parameters of one photo and their momentum."""
@@ -36,10 +39,22 @@ class SignDescent(torch.optim.Optimizer):
         for parameter in [p for p in self.state if id(p) in gone]:
             del self.state[parameter]
 
-    def set_step_sizes(self, sizes: dict[nn.Parameter, Tensor]) -> None:
-        """Set the step of every parameter for the next step; absent ones rest."""
+    def set_step_sizes(
+        self,
+        sizes: dict[nn.Parameter, Tensor],
+        proportional: Collection[nn.Parameter] = (),
+    ) -> None:
+        """Set the step of every parameter for the next step; absent ones rest.
+
+        Args:
+            sizes: parameter -> step in its own unit.
+            proportional: parameters that follow the gradient itself, scaled to unit root mean
+                square and held within `LARGEST_SHARE`, instead of its sign.
+        """
+        followers = {id(p) for p in proportional}
         for group in self.param_groups:
             group["step_sizes"] = {id(p): sizes[p] for p in group["params"] if p in sizes}
+            group["proportional"] = {id(p) for p in group["params"]} & followers
 
     def momentum_of(self, parameter: nn.Parameter) -> Tensor:
         """The accumulated gradient of a parameter (zeros before its first step)."""
@@ -67,5 +82,16 @@ class SignDescent(torch.optim.Optimizer):
                     scale = direction.abs().mean().clamp_min(1e-20)
                     direction = group["momentum"] * self.momentum_of(parameter) + direction / scale
                     self.state[parameter]["accumulated"] = direction
-                parameter.sub_(size * direction.sign())
+                follows = id(parameter) in group["proportional"]
+                parameter.sub_(size * (_unit(direction) if follows else direction.sign()))
         return result
+
+
+def _fresh(momentum: float) -> dict[str, Any]:
+    return {"momentum": momentum, "step_sizes": {}, "proportional": set()}
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """The gradient at unit root mean square, its outliers held."""
+    scale = gradient.square().mean().sqrt().clamp_min(1e-20)
+    return (gradient / scale).clamp(-LARGEST_SHARE, LARGEST_SHARE)

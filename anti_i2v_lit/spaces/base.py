@@ -50,6 +50,19 @@ class PerturbationSpace(ABC):
         whatever else is in the scale, so that a step means the same at every budget.
         """
 
+    @abstractmethod
+    def _proportional(self) -> frozenset[str]:
+        """Groups that follow the gradient's size instead of its sign."""
+
+    @final
+    def proportional_groups(self) -> frozenset[str]:
+        """Names of the groups whose steps are proportional to the gradient.
+
+        The sign of a gradient in a frequency basis gives every frequency the same amplitude and
+        so forgets where in the photo the gradient was; proportional steps keep it.
+        """
+        return self._proportional()
+
     @final
     def start(
         self,

@@ -71,6 +71,9 @@ class DualSpace(PerturbationSpace):
         )
         return {"chroma": offsets, "low_frequency": coefficients}
 
+    def _proportional(self) -> frozenset[str]:
+        return self._chroma._proportional() | self._low_frequency._proportional()
+
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         parts = tuple(
             part._step_shares(step, budget_8bit) for part in (self._chroma, self._low_frequency)

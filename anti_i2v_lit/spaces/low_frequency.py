@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.ops.dct import analyse, low_frequency_count, synthesise
 from anti_i2v_lit.ops.quantise import straight_through
 from anti_i2v_lit.spaces.base import Parameters, PerturbationSpace
@@ -35,12 +36,17 @@ class LowFrequencySpace(PerturbationSpace):
                 pixels holds; three quarters or more of it survive a save at quality 75.
             budget_share: largest change by these frequencies, as a share of the attack's budget
                 in grey levels, in (0, 1]; below 1 because smooth changes are easier to see.
+            step_rule: "proportional" steps along the gradient of the coefficients at unit root
+                mean square; "sign" along its sign, which gives every frequency one amplitude
+                and was measured to do far less (docs/ablation.md).
         """
 
         frequency_share: float = 0.125
         budget_share: float = 0.5
+        step_rule: str = "proportional"
 
         def __post_init__(self) -> None:
+            check_in(self.step_rule, ("proportional", "sign"), "step_rule")
             for name in ("frequency_share", "budget_share"):
                 value = getattr(self, name)
                 if not 0 < value <= 1:
@@ -110,6 +116,10 @@ class LowFrequencySpace(PerturbationSpace):
 
     def _project(self, photo: Tensor, parameters: Parameters, budget_8bit: float) -> Parameters:
         return {"low_frequency": self.fit(photo, parameters["low_frequency"], budget_8bit)}
+
+    def _proportional(self) -> frozenset[str]:
+        chosen = self.config.step_rule == "proportional"
+        return frozenset({"low_frequency"}) if chosen else frozenset()
 
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         # The scale carries the budget share; a step is not to shrink with it.

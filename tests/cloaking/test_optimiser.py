@@ -70,3 +70,18 @@ def test_momentum_can_be_put_back() -> None:
         optimiser.step()
         ends.append(parameter.tolist())
     assert ends == [[1, 1], [-1, 1]]
+
+
+def test_a_proportional_step_follows_the_gradient_at_unit_root_mean_square() -> None:
+    values = torch.tensor([3.0, -1.0, 0.5, 0.0])
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    other = torch.nn.Parameter(torch.zeros(4))
+    optimiser = SignDescent(momentum=0.0)
+    optimiser.add_photo([parameter, other])
+    parameter.grad, other.grad = values.clone(), values.clone()
+    sizes = {parameter: torch.tensor(0.5), other: torch.tensor(0.5)}
+    optimiser.set_step_sizes(sizes, [parameter])
+    optimiser.step()
+    expected = -0.5 * values.numpy() / np.sqrt(np.mean(values.numpy() ** 2))
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(other.detach().numpy(), -0.5 * np.sign(values.numpy()))
