@@ -47,12 +47,18 @@ def default_surrogates() -> list[dict[str, Any]]:
 def default_objectives() -> list[dict[str, Any]]:
     """The terms chosen by the ablation in docs/ablation.md."""
     return [
-        {"name": "irc", "weight": 1.0},
-        {"name": "ira_denoiser", "weight": 1.0},
-        {"name": "ira_encoder", "weight": 1.0},
-        {"name": "ira_latent", "weight": 1.0, "direction": "away"},
         {"name": "denoising", "weight": 1.0},
+        {"name": "irc", "weight": 0.1},
+        {"name": "ira_denoiser", "weight": 0.1, "direction": "away"},
     ]
+
+
+def default_space() -> dict[str, Any]:
+    """Both spaces; the low frequencies reach up to half of the canvas's (docs/ablation.md)."""
+    return {
+        "name": "dual",
+        "low_frequency": {"frequency_share": 0.5, "budget_share": 1.0},
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class Settings:
 
     seed: int = 0
     surrogates: list[dict[str, Any]] = field(default_factory=default_surrogates)
-    space: dict[str, Any] = field(default_factory=lambda: {"name": "dual"})
+    space: dict[str, Any] = field(default_factory=default_space)
     objectives: list[dict[str, Any]] = field(default_factory=default_objectives)
     attack: AttackConfig = field(default_factory=AttackConfig)
     framing: FramingConfig = field(default_factory=FramingConfig)
@@ -122,7 +128,7 @@ def load_settings(
     _check_sections(given, str(path))
     _check_sections(values or {}, "values")
     try:
-        merged = OmegaConf.merge(merged, given, dict(values or {}))
+        merged = _merge(_merge(merged, given), dict(values or {}))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ValueError(f"{path or 'values'}: {str(error).splitlines()[0]}") from error
     for override in overrides:
@@ -226,7 +232,7 @@ def _read(path: Path) -> dict[str, Any]:
     if include is None:
         return given
     parent = OmegaConf.create(_read(path.parent / str(include)))
-    both = OmegaConf.to_container(OmegaConf.merge(parent, given))
+    both = OmegaConf.to_container(_merge(parent, given))
     assert isinstance(both, dict)
     return {str(k): v for k, v in both.items()}
 
@@ -241,6 +247,16 @@ def _check_sections(given: Mapping[str, Any], where: str) -> None:
             )
 
 
+def _merge(base: Any, given: Mapping[str, Any]) -> Any:
+    """Lay `given` over `base`; another space takes none of the former one's fields."""
+    space = given.get("space")
+    named = space.get("name") if isinstance(space, Mapping) else None
+    if named is not None and named != OmegaConf.select(base, "space.name"):
+        base = OmegaConf.merge(base, {})
+        base.space = {}
+    return OmegaConf.merge(base, given)
+
+
 def _override(merged: Any, override: str) -> Any:
     """Apply one `a.b=c`; `a.0.b=c` reaches into lists."""
     key, equals, text = override.partition("=")
@@ -248,7 +264,12 @@ def _override(merged: Any, override: str) -> Any:
         raise ValueError(f"expected section.field=value, got {override!r}")
     _check_sections({key.split(".")[0]: None}, "override")
     try:
-        OmegaConf.update(merged, key, yaml.safe_load(text), merge=False, force_add=True)
+        value = yaml.safe_load(text)
+        node, _, field_name = key.rpartition(".")
+        if field_name == "name" and value != OmegaConf.select(merged, key):
+            # Another component: the former one's fields mean nothing to it.
+            key, value = node, {"name": value}
+        OmegaConf.update(merged, key, value, merge=False, force_add=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"override {override!r}: {str(error).splitlines()[0]}") from error
     return merged

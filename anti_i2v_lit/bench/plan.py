@@ -46,7 +46,7 @@ class TablePlan:
     generator: dict[str, Any] = field(
         default_factory=lambda: {"name": "cogvideox", "path": "embedded"}
     )
-    prompts: list[str] = field(default_factory=lambda: ["a person is talking"])
+    prompts: list[str] = field(default_factory=lambda: ["the person talks"])
     shared: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, Any] = field(default_factory=dict)
 

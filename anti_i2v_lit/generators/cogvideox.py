@@ -33,7 +33,8 @@ class CogVideoXGeneratorConfig:
         dtype: precision of the weights, "float32" or "bfloat16".
         device: where it runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" ...
         num_inference_steps: denoising steps of a clip.
-        guidance_scale: weight of classifier-free guidance, a factor; 1 is none and twice as fast.
+        guidance_scale: weight of classifier-free guidance, a factor; 1 is none and twice as fast; 0
+            for the model's own: 1 for the packaged one, 6 for the published ones.
         num_frames: length of the clips, video frames; 0 for the model's own.
         height: of the frames, pixels; 0 for the model's own. CogVideoX1.5 has no single size of
             its own (it was trained at 768 x 1360): give one.
@@ -44,7 +45,7 @@ class CogVideoXGeneratorConfig:
     dtype: str = "float32"
     device: str = "auto"
     num_inference_steps: int = 25
-    guidance_scale: float = 6.0
+    guidance_scale: float = 0.0
     num_frames: int = 0
     height: int = 0
     width: int = 0
@@ -53,7 +54,8 @@ class CogVideoXGeneratorConfig:
         """Refuse values that no model can take."""
         torch_dtype(self.dtype)
         check_at_least(self.num_inference_steps, 1, "num_inference_steps")
-        check_at_least(self.guidance_scale, 1.0, "guidance_scale")
+        if self.guidance_scale != 0:
+            check_at_least(self.guidance_scale, 1.0, "guidance_scale")
         check_at_least(self.num_frames, 0, "num_frames")
         check_at_least(self.height, 0, "height")
         check_at_least(self.width, 0, "width")
@@ -120,6 +122,10 @@ class CogVideoXGenerator(VideoGenerator):
         """Frames of a clip."""
         return self._frames
 
+    def _guidance(self) -> float:
+        own = 1.0 if self.config.path == "embedded" else 6.0
+        return self.config.guidance_scale or own
+
     def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         if tuple(photos.shape[-2:]) != self._size:
             raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
@@ -134,7 +140,7 @@ class CogVideoXGenerator(VideoGenerator):
             width=self._size[1],
             num_frames=self._frames,
             num_inference_steps=self.config.num_inference_steps,
-            guidance_scale=self.config.guidance_scale,
+            guidance_scale=self._guidance(),
             generator=generators,
             max_sequence_length=self.pipeline.transformer.config.max_text_seq_length,
             output_type="pt",

@@ -47,3 +47,11 @@ def test_the_default_config_is_the_default() -> None:
 def test_wrong_values_are_refused_with_the_remedy(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_settings(overrides=[override])
+
+
+def test_another_space_takes_none_of_the_former_ones_fields() -> None:
+    by_word = load_settings(overrides=["space.name=rgb"])
+    by_value = load_settings(values={"space": {"name": "rgb"}})
+    assert by_word.space == by_value.space == {"name": "rgb"}
+    kept = load_settings(overrides=["space.name=dual", "space.alternate_every=0"])
+    assert kept.space["low_frequency"] == load_settings().space["low_frequency"]

@@ -10,6 +10,7 @@ Parameter names are those of diffusers, so the conversion is a walk over one sta
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
@@ -226,6 +227,7 @@ class FrameAutoencoder(nn.Module):
         # Latents start almost without noise: under a tiny KL weight that is where they end.
         with torch.no_grad():
             last = self.encoder.conv_out.conv
+            assert last.bias is not None
             last.bias[shape.latent_channels :] = -6.0
             last.weight[shape.latent_channels :] *= 0.1
 
@@ -253,7 +255,8 @@ def to_cogvideox(model: FrameAutoencoder, *, scaling_factor: float = 1.0) -> Aut
     """
     shape = model.shape
     depth = len(shape.block_channels)
-    vae = AutoencoderKLCogVideoX(
+    # Diffusers hides the base classes of its models from type checkers.
+    vae: Any = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * depth,
         up_block_types=("CogVideoXUpBlock3D",) * depth,
         block_out_channels=shape.block_channels,
