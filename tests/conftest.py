@@ -58,7 +58,22 @@ def fast_values(checkpoint: Path) -> dict[str, object]:
     """Values of `fast_settings`."""
     return {
         "surrogates": [{"name": "cogvideox", "path": str(checkpoint), "weight": 1.0}],
-        "attack": {"steps": 6, "checkpoint_every": 2, "num_draws": 2, "num_verification_draws": 1},
+        # Terms that fall within a few plain steps even on random weights.
+        "space": {"name": "dual", "low_frequency": {"frequency_share": 0.125, "budget_share": 0.5}},
+        "objectives": [
+            {"name": "irc"},
+            {"name": "ira_denoiser"},
+            {"name": "ira_encoder"},
+            {"name": "ira_latent", "direction": "away"},
+            {"name": "denoising"},
+        ],
+        "attack": {
+            "steps": 6,
+            "checkpoint_every": 2,
+            "num_draws": 2,
+            "num_verification_draws": 1,
+            "momentum": 0.0,
+        },
         "framing": {"canvas_side_px": 48},
         "gate": {"min_psnr_db": 0, "min_ssim": 0, "max_ciede2000": 0, "max_lpips": 0},
         "trainer": {"accelerator": "cpu"},

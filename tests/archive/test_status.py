@@ -15,11 +15,9 @@ def at(begin, seconds):
     return (begin + datetime.timedelta(seconds=seconds)).isoformat()
 
 
-def test_an_empty_folder_has_zero_of_everything(tmp_path):
-    found = status(tmp_path)
-    assert found.counts == {"cloaked": 0, "refused": 0, "failed": 0}
-    assert found.photos_per_hour is None and found.seconds_left is None and not found.running
-    assert "not running" in found.render()
+def test_a_folder_without_a_manifest_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no manifest"):
+        status(tmp_path)
 
 
 def test_a_missing_folder_is_an_error(tmp_path):

@@ -95,7 +95,7 @@ def make_loop(
     given = surrogates or {"linear": (LinearSurrogate(), 1.0)}
     return CloakLoop(
         seed=5,
-        config=AttackConfig(**{"random_start": 0.0, "num_draws": 3, **attack}),
+        config=AttackConfig(**{"random_start": 0.0, "num_draws": 3, "momentum": 0.0, **attack}),
         space=SPACES.build(space or {"name": "rgb"}),
         objectives={str(node["name"]): OBJECTIVES.build(node) for node in objectives},
         surrogates=[

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import yaml
 
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.lit.cloak_module import CloakModule
@@ -25,18 +27,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(photos: Path, out: Path, checkpoint: Path, steps: int) -> list[str]:
-    values = [
-        f"surrogates.0.path={checkpoint}",
-        f"attack.steps={steps}",
-        "attack.checkpoint_every=2",
-        "attack.num_draws=2",
-        "attack.num_verification_draws=1",
-        "framing.canvas_side_px=48",
-        *(f"gate.{n}=0" for n in ("min_psnr_db", "min_ssim", "max_ciede2000", "max_lpips")),
-        "trainer.accelerator=cpu",
-        "trainer.devices=2",
-    ]
-    words = ["cloak", str(photos), "--out", str(out), *values]
+    values: dict[str, Any] = fast_values(checkpoint)
+    values["attack"]["steps"] = steps
+    values["trainer"]["devices"] = 2
+    config = out.parent / "two.yaml"
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    words = ["cloak", str(photos), "--out", str(out), "--config", str(config)]
     return [sys.executable, "-m", "anti_i2v_lit", *words]
 
 
