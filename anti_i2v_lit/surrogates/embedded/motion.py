@@ -35,11 +35,11 @@ ACTS: tuple[str, ...] = (
     "blinks",
 )
 
-PAN = 0.035  # shift over the clip at normal speed, share of the crop's side
-ZOOM = 0.045  # change of scale over the clip at normal speed
-ROLL = 3.0  # turn over the clip at normal speed, degrees
-TURN = 0.07  # shift of the middle of the face in a turn, share of the face's height
-NOD = 0.07  # the same for the lowest point of a nod
+PAN = 0.026  # shift over the clip at normal speed, share of the crop's side
+ZOOM = 0.035  # change of scale over the clip at normal speed
+ROLL = 2.2  # turn over the clip at normal speed, degrees
+TURN = 0.055  # shift of the middle of the face in a turn, share of the face's height
+NOD = 0.055  # the same for the lowest point of a nod
 
 # How far talking, blinking and nodding have gone in each fifth of a clip, 0 to 1.
 TALK_CURVE = (0.0, 0.8, 0.3, 1.0, 0.4)
