@@ -52,7 +52,7 @@ def observe(
     """
     condition = denoised = None
     if request.needs_condition:
-        condition = surrogate.condition(views, request.encoder)
+        condition = surrogate.condition(views, request.encoder, draw)
     if request.needs_denoiser:
         assert condition is not None and draw is not None
         denoised = surrogate.denoise(condition, draw, request.denoiser, request.prediction)

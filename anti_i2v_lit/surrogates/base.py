@@ -46,6 +46,11 @@ class Surrogate(ABC):
         """Length of the training schedule; timesteps are integers in [0, num_timesteps)."""
 
     @property
+    def takes_prompts(self) -> bool:
+        """Whether a prompt changes the prediction; models without a text input say False."""
+        return True
+
+    @property
     @abstractmethod
     def denoiser_taps(self) -> tuple[str, ...]:
         """Names of the denoiser's taps, shallow to deep."""
@@ -62,6 +67,10 @@ class Surrogate(ABC):
 
     @abstractmethod
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition: ...
+
+    def _condition_at(self, views: Tensor, encoder_taps: frozenset[str], draw: Draw) -> Condition:
+        """The condition under a draw, for models that add noise to a photo before encoding it."""
+        return self._condition(views, encoder_taps)
 
     @abstractmethod
     def _encode_clip(self, clips: Tensor) -> Tensor: ...
@@ -91,12 +100,19 @@ class Surrogate(ABC):
         return next(self.modules[0].parameters()).device
 
     @final
-    def condition(self, views: Tensor, encoder_taps: frozenset[str] = frozenset()) -> Condition:
+    def condition(
+        self,
+        views: Tensor,
+        encoder_taps: frozenset[str] = frozenset(),
+        draw: Draw | None = None,
+    ) -> Condition:
         """Encode views as the model's image condition, with gradients.
 
         Args:
             views: [B, 3, H, W] in [0, 1], float32, of `view_size`.
             encoder_taps: names out of `encoder_taps` to return as features.
+            draw: the draw that the denoiser will run at: models that add noise to a photo before
+                they encode it take the noise from there. Without it nothing is added.
 
         Raises:
             ValueError: wrong shape, range or tap name.
@@ -106,7 +122,9 @@ class Surrogate(ABC):
             raise ValueError(f"views: expected {self.view_size} pixels, got {views.shape[-2:]}")
         for name in encoder_taps:
             check_in(name, self.encoder_taps, "encoder tap")
-        return self._condition(views, encoder_taps)
+        if draw is None:
+            return self._condition(views, encoder_taps)
+        return self._condition_at(views, encoder_taps, draw)
 
     @final
     @torch.no_grad()
