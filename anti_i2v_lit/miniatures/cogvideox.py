@@ -1,4 +1,4 @@
-"""Published architectures at toy size with seeded random weights, built in memory, no files."""
+"""CogVideoX at toy size: both generations, and the tokenizer that other miniatures share."""
 
 from __future__ import annotations
 
