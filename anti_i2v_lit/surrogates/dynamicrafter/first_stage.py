@@ -36,6 +36,8 @@ class FirstStage(nn.Module):
         resamp_with_conv: whether a convolution goes with every change of resolution.
         attn_type: "vanilla" or "none".
         tanh_out: whether decoded frames end in a hyperbolic tangent.
+        norm_groups: groups of every normalisation; the published models have 32. Where `ch` is
+            small, 32 groups would normalise each channel alone and lose the brightness of a frame.
 
     Raises:
         ValueError: unknown kind of attention.
@@ -58,13 +60,21 @@ class FirstStage(nn.Module):
         resamp_with_conv: bool = True,
         attn_type: str = "vanilla",
         tanh_out: bool = False,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
         check_in(attn_type, _ATTENTIONS, "attention of the first stage")
         moments = 2 if double_z else 1
         embed_dim = z_channels if embed_dim is None else embed_dim
         layout = _Layout(
-            ch, ch_mult, num_res_blocks, resolution, attn_resolutions, dropout, attn_type
+            ch,
+            ch_mult,
+            num_res_blocks,
+            resolution,
+            attn_resolutions,
+            dropout,
+            attn_type,
+            norm_groups,
         )
         self.encoder = Encoder(layout, in_channels, moments * z_channels, resamp_with_conv)
         self.decoder: Decoder | None = Decoder(
@@ -143,7 +153,7 @@ class Encoder(nn.Module):
                 stage.downsample = Downsample(widths[level + 1], resamp_with_conv)
             self.down.append(stage)
         self.mid = Middle(widths[-1], layout)
-        self.norm_out = _norm(widths[-1])
+        self.norm_out = layout.norm(widths[-1])
         self.conv_out = _conv(widths[-1], out_channels)
 
     def forward(
@@ -186,7 +196,7 @@ class Decoder(nn.Module):
             if level != 0:
                 stage.upsample = Upsample(width, resamp_with_conv)
             self.up.append(stage)
-        self.norm_out = _norm(widths[0])
+        self.norm_out = layout.norm(widths[0])
         self.conv_out = _conv(widths[0], out_channels)
         self.tanh_out = tanh_out
 
@@ -204,11 +214,11 @@ class Decoder(nn.Module):
 class ResidualBlock(nn.Module):
     """Two normalised convolutions beside a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, dropout: float, groups: int) -> None:
         super().__init__()
-        self.norm1 = _norm(in_channels)
+        self.norm1 = _norm(in_channels, groups)
         self.conv1 = _conv(in_channels, out_channels)
-        self.norm2 = _norm(out_channels)
+        self.norm2 = _norm(out_channels, groups)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = _conv(out_channels, out_channels)
         self.nin_shortcut: nn.Conv2d | None = None
@@ -225,9 +235,9 @@ class ResidualBlock(nn.Module):
 class PixelAttention(nn.Module):
     """Self-attention over all places of a map, one head as wide as the channels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = _norm(channels, groups)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -248,9 +258,9 @@ class Middle(nn.Module):
 
     def __init__(self, channels: int, layout: _Layout) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, layout.dropout)
+        self.block_1 = layout.block(channels, channels)
         self.attn_1 = layout.attention(channels)
-        self.block_2 = ResidualBlock(channels, channels, layout.dropout)
+        self.block_2 = layout.block(channels, channels)
 
     def forward(self, x: Tensor, checkpointing: bool) -> Tensor:
         """[N, C, H, W] to the same shape."""
@@ -315,29 +325,38 @@ class _Layout:
         attn_resolutions: Sequence[int],
         dropout: float,
         attn_type: str,
+        norm_groups: int,
     ) -> None:
         self.ch, self.ch_mult, self.num_res_blocks = ch, tuple(ch_mult), num_res_blocks
-        self.dropout, self._attn_type = dropout, attn_type
+        self._dropout, self._attn_type, self._groups = dropout, attn_type, norm_groups
         self._attended = {
             level
             for level in range(len(self.ch_mult))
             if resolution // 2**level in set(attn_resolutions)
         }
 
+    def norm(self, channels: int) -> nn.GroupNorm:
+        return _norm(channels, self._groups)
+
+    def block(self, entering: int, width: int) -> nn.Module:
+        return ResidualBlock(entering, width, self._dropout, self._groups)
+
     def blocks(self, entering: int, width: int, count: int) -> nn.ModuleList:
         sizes = [entering, *[width] * count]
-        return nn.ModuleList(ResidualBlock(sizes[i], width, self.dropout) for i in range(count))
+        return nn.ModuleList(self.block(sizes[i], width) for i in range(count))
 
     def attentions(self, level: int, width: int, count: int) -> nn.ModuleList:
         attended = level in self._attended
         return nn.ModuleList(self.attention(width) for _ in range(count if attended else 0))
 
     def attention(self, width: int) -> nn.Module:
-        return PixelAttention(width) if self._attn_type == "vanilla" else nn.Identity()
+        if self._attn_type != "vanilla":
+            return nn.Identity()
+        return PixelAttention(width, self._groups)
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
