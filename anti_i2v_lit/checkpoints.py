@@ -23,7 +23,7 @@ class Layout:
     """How one class of models lies in a folder.
 
     Attributes:
-        packaged: folder name of the packaged model of this class.
+        packaged: folder name of the packaged model of this class; "" where there is none.
         needed: glob patterns, relative to the folder, of which each must match something.
         source: name of the published model on the Hugging Face hub, for messages.
     """
@@ -47,6 +47,18 @@ COGVIDEOX = Layout(
     ),
     source="zai-org/CogVideoX-5b-I2V",
 )
+WAN_2_2 = Layout(packaged="", needed=COGVIDEOX.needed, source="Wan-AI/Wan2.2-TI2V-5B-Diffusers")
+WAN_2_1 = Layout(
+    packaged="",
+    needed=(
+        *COGVIDEOX.needed,
+        "image_encoder/config.json",
+        "image_encoder/*.safetensors",
+        "image_processor/preprocessor_config.json",
+    ),
+    source="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+)
+LTX = Layout(packaged="", needed=COGVIDEOX.needed, source="Lightricks/LTX-Video")
 
 
 def checkpoint_folder(path: str, layout: Layout) -> Path:
@@ -61,17 +73,18 @@ def checkpoint_folder(path: str, layout: Layout) -> Path:
     """
     how = (
         f"nothing is downloaded at run time: fetch it once with "
-        f"'hf download {layout.source} --local-dir FOLDER' and set path=FOLDER, "
-        f"or set path={EMBEDDED} for the packaged model"
+        f"'hf download {layout.source} --local-dir FOLDER' and set path=FOLDER"
     )
-    embedded = path == EMBEDDED
+    if layout.packaged:
+        how += f", or set path={EMBEDDED} for the packaged model"
+    embedded = path == EMBEDDED and bool(layout.packaged)
     folder = _PACKAGED / layout.packaged if embedded else Path(path).expanduser()
     if embedded and not folder.is_dir():
         raise ValueError(
             f"this installation lacks the packaged model {layout.packaged!r} ({folder}); "
             "install the package again, or set path to a local model folder"
         )
-    if not folder.is_dir():
+    if not path or not folder.is_dir():
         raise ValueError(f"path: expected a local model folder, got {path!r}; {how}")
     missing = [pattern for pattern in layout.needed if not any(folder.glob(pattern))]
     if missing:
