@@ -60,6 +60,22 @@ WAN_2_1 = Layout(
 )
 LTX = Layout(packaged="", needed=COGVIDEOX.needed, source="Lightricks/LTX-Video")
 
+SVD = Layout(
+    packaged="",
+    needed=(
+        "model_index.json",
+        "unet/config.json",
+        "unet/*.safetensors",
+        "vae/config.json",
+        "vae/*.safetensors",
+        "image_encoder/config.json",
+        "image_encoder/*.safetensors",
+        "feature_extractor/preprocessor_config.json",
+        "scheduler/scheduler_config.json",
+    ),
+    source="stabilityai/stable-video-diffusion-img2vid-xt",
+)
+
 
 def checkpoint_folder(path: str, layout: Layout) -> Path:
     """Return the folder that a `path` setting names, after a look at what is inside.
