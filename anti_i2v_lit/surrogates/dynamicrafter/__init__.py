@@ -5,5 +5,7 @@ arXiv 2310.12190. The networks here bear the parameter names of the published ch
 """
 
 from anti_i2v_lit.surrogates.dynamicrafter.first_stage import FirstStage
+from anti_i2v_lit.surrogates.dynamicrafter.resampler import Resampler
+from anti_i2v_lit.surrogates.dynamicrafter.unet import UNet
 
-__all__ = ["FirstStage"]
+__all__ = ["FirstStage", "Resampler", "UNet"]

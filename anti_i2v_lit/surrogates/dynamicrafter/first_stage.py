@@ -164,10 +164,10 @@ class Encoder(nn.Module):
         hidden = self.conv_in(x)
         _keep(features, taps, "encoder.conv_in", hidden)
         for index, level in enumerate(self.down):
+            assert isinstance(level, _Level)
             hidden = level(hidden, checkpointing)
             _keep(features, taps, f"encoder.down.{index}", hidden)
-            if level.downsample is not None:
-                hidden = level.downsample(hidden)
+            hidden = level.leave(hidden)
         hidden = self.mid(hidden, checkpointing)
         _keep(features, taps, "encoder.mid", hidden)
         return self.conv_out(functional.silu(self.norm_out(hidden))), features
@@ -204,9 +204,8 @@ class Decoder(nn.Module):
         """Decode [N, C, h, w]."""
         hidden = self.mid(self.conv_in(z), False)
         for level in reversed(self.up):
-            hidden = level(hidden, False)
-            if level.upsample is not None:
-                hidden = level.upsample(hidden)
+            assert isinstance(level, _Level)
+            hidden = level.leave(level(hidden, False))
         hidden = self.conv_out(functional.silu(self.norm_out(hidden)))
         return hidden.tanh() if self.tanh_out else hidden
 
@@ -311,6 +310,12 @@ class _Level(nn.Module):
             if len(self.attn):
                 x = _run(self.attn[index], x, checkpointing)
         return x
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Change the resolution, where another level follows."""
+        if self.downsample is not None:
+            return self.downsample(x)
+        return x if self.upsample is None else self.upsample(x)
 
 
 class _Layout:
