@@ -1,13 +1,13 @@
 """The one antialiased resize, whole images or fractional crops, differentiable.
 
-Numbers are those of Pillow's `Image.resize` (triangle or Keys cubic with a = -0.5, kernel widened
-by the downscaling ratio), without its rounding to 8 bits.
+Numbers are those of Pillow's `Image.resize` (triangle, Keys cubic with a = -0.5, box or Lanczos of
+three lobes, the kernel widened by the downscaling ratio), without its rounding to 8 bits.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,29 +15,30 @@ from torch import Tensor
 
 from anti_i2v_lit.checks import check_at_least, check_in
 
-Kernel = Literal["bilinear", "bicubic"]
-"""Interpolation kernel; both are antialiased when an axis shrinks."""
-
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of an image's width and height, in [0, 1]."""
 
-_KERNELS = ("bilinear", "bicubic")
+KERNELS = ("bilinear", "bicubic", "box", "lanczos")
+"""Interpolation kernels; all are antialiased when an axis shrinks."""
+
+_BY_TORCH = ("bilinear", "bicubic")
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 # Shares times a side are off whole pixels by rounding alone; this many pixels are not a fraction.
 _WHOLE_PIXEL = 1e-6
 
 
-def resize(images: Tensor, size: tuple[int, int], kernel: Kernel = "bicubic") -> Tensor:
+def resize(images: Tensor, size: tuple[int, int], kernel: str = "bicubic") -> Tensor:
     """Resize whole images.
 
-    Bicubic may overshoot the input's range: clamp with `.clamp(0, 1)` (no gradient at clipped
-    pixels) or with `clamp_straight_through`. Value and gradient repeat bit for bit, on CUDA too:
-    torch sums this gradient by atomics there, so images that carry one take `crop_resize`.
+    Bicubic and Lanczos may overshoot the input's range: clamp with `.clamp(0, 1)` (no gradient at
+    clipped pixels) or with `clamp_straight_through`. Value and gradient repeat bit for bit, on
+    CUDA too: torch sums this gradient by atomics there, so images that carry one take
+    `crop_resize`.
 
     Args:
         images: [B, C, H, W], any range.
         size: (h, w) in pixels.
-        kernel: "bilinear" or "bicubic".
+        kernel: one of `KERNELS`.
 
     Raises:
         ValueError: wrong shape, size or kernel.
@@ -45,14 +46,12 @@ def resize(images: Tensor, size: tuple[int, int], kernel: Kernel = "bicubic") ->
     _check(images, size, kernel)
     if tuple(images.shape[-2:]) == tuple(size):
         return images
-    if images.requires_grad:
+    if images.requires_grad or kernel not in _BY_TORCH:
         return crop_resize(images, _WHOLE, size, kernel)
     return F.interpolate(images, size=size, mode=kernel, antialias=True, align_corners=False)
 
 
-def crop_resize(
-    images: Tensor, box: Box, size: tuple[int, int], kernel: Kernel = "bicubic"
-) -> Tensor:
+def crop_resize(images: Tensor, box: Box, size: tuple[int, int], kernel: str = "bicubic") -> Tensor:
     """Cut out a box, whose edges may lie between pixels, and resize it.
 
     Equals cropping first and resizing then: pixels that the box does not touch have no weight
@@ -62,10 +61,10 @@ def crop_resize(
         images: [B, C, H, W], any range.
         box: shares of width and height, see `Box`.
         size: (h, w) of the result in pixels.
-        kernel: "bilinear" or "bicubic".
+        kernel: one of `KERNELS`.
 
     Returns:
-        [B, C, h, w]; bicubic may overshoot the input's range.
+        [B, C, h, w]; bicubic and Lanczos may overshoot the input's range.
 
     Raises:
         ValueError: wrong shape, size or kernel, or an empty box or one outside [0, 1].
@@ -114,9 +113,7 @@ def _product(vertical: Tensor, inside: Tensor, horizontal: Tensor) -> Tensor:
     return (vertical @ inside) @ horizontal
 
 
-def _weights(
-    length: int, low: float, high: float, out: int, kernel: Kernel
-) -> tuple[slice, Tensor]:
+def _weights(length: int, low: float, high: float, out: int, kernel: str) -> tuple[slice, Tensor]:
     """Return the pixels that [low, high] touches and the weights [out, touched] over them."""
     first = min(math.floor(low + _WHOLE_PIXEL), length - 1)
     last = max(math.ceil(high - _WHOLE_PIXEL), first + 1)
@@ -124,7 +121,7 @@ def _weights(
     centres = low + (torch.arange(out, dtype=torch.float64) + 0.5) * scale
     pixels = torch.arange(first, last, dtype=torch.float64) + 0.5
     distance = (pixels - centres[:, None]).abs() / max(scale, 1.0)
-    raw = _triangle(distance) if kernel == "bilinear" else _cubic(distance)
+    raw = _SHAPES[kernel](distance)
     return slice(first, last), raw / raw.sum(dim=1, keepdim=True)
 
 
@@ -139,8 +136,25 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(distance < 1.0, near, torch.where(distance < 2.0, far, 0.0))
 
 
+def _box(distance: Tensor) -> Tensor:
+    return (distance <= 0.5).to(distance.dtype)
+
+
+def _lanczos(distance: Tensor) -> Tensor:
+    """Three lobes: sinc(x) sinc(x / 3) for x < 3."""
+    return torch.where(distance < 3.0, torch.sinc(distance) * torch.sinc(distance / 3.0), 0.0)
+
+
+_SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "bilinear": _triangle,
+    "bicubic": _cubic,
+    "box": _box,
+    "lanczos": _lanczos,
+}
+
+
 def _check(images: Tensor, size: tuple[int, int], kernel: str) -> None:
-    check_in(kernel, _KERNELS, "resize kernel")
+    check_in(kernel, KERNELS, "resize kernel")
     if images.ndim != 4:
         raise ValueError(f"images: expected shape [B, C, H, W], got {tuple(images.shape)}")
     if not images.is_floating_point():

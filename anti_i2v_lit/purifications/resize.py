@@ -8,13 +8,14 @@ from typing import final
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.ops.resize import resize
+from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.ops.resize import KERNELS, resize
 from anti_i2v_lit.purifications.base import Purification
 
 
 @final
 class ResizeDownUp(Purification):
-    """Resize to a smaller size and back, antialiased bicubic.
+    """Resize to a smaller size and back, antialiased.
 
     Severity in native units: both sides are multiplied by 1 - severity * (1 - smallest_share);
     with the default smallest share of 0.25, severity 0.67 is half size.
@@ -26,12 +27,15 @@ class ResizeDownUp(Purification):
 
         Attributes:
             smallest_share: sides at severity 1, as a share of the original sides, in (0, 1).
+            kernel: interpolation both ways: "bilinear", "bicubic", "box" or "lanczos".
         """
 
         smallest_share: float = 0.25
+        kernel: str = "bicubic"
 
         def __post_init__(self) -> None:
             check_share(self.smallest_share, "smallest_share")
+            check_in(self.kernel, KERNELS, "resize kernel")
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -44,7 +48,8 @@ class ResizeDownUp(Purification):
     def _purify(self, photos: Tensor, severity: float, generator: torch.Generator) -> Tensor:
         size = (photos.shape[-2], photos.shape[-1])
         small = shrunk(size, 1.0 - severity * (1.0 - self.config.smallest_share))
-        return resize(resize(photos, small), size)
+        kernel = self.config.kernel
+        return resize(resize(photos, small, kernel), size, kernel)
 
 
 def shrunk(size: tuple[int, int], share: float) -> tuple[int, int]:

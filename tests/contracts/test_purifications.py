@@ -7,6 +7,8 @@ import torch
 from anti_i2v_lit.purifications import PURIFICATIONS
 
 SEVERITIES = [0.1, 0.25, 0.5, 0.75, 1.0]
+SHARE_KEPT = {"crop": 0.7**2}  # of the pixels at severity 1, where some are cut off
+CHANGES_TONE = {"gamma"}  # brightness itself is what they change
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +71,22 @@ def test_result_does_not_depend_on_the_rest_of_the_batch_where_nothing_is_drawn(
 
 
 @pytest.mark.parametrize("severity", [0.1, 1.0])
-def test_gradient_reaches_the_input_where_promised(purification, photos, severity):
+def test_gradient_reaches_the_input_where_promised(purification, photos, severity, request):
     leaf = photos.clone().requires_grad_()
     after = purification.purify(leaf, severity, seeded())
     assert after.requires_grad == purification.is_differentiable
     if purification.is_differentiable:
+        share = SHARE_KEPT.get(request.node.callspec.params["purification"], 1.0)
         weights = torch.randn(photos.shape, generator=seeded(1))
         (gradient,) = torch.autograd.grad((after * weights).sum(), leaf)
         assert torch.isfinite(gradient).all()
-        assert (gradient.abs().amax(dim=1) > 0).float().mean() > 0.9
+        assert (gradient.abs().amax(dim=1) > 0).float().mean() > 0.9 * share
 
 
-def test_gradient_is_that_of_brightness(purification, photos):
+def test_gradient_is_that_of_brightness(purification, photos, request):
     """Brightening the whole photo brightens the result as much, whatever else is removed."""
+    if request.node.callspec.params["purification"] in CHANGES_TONE:
+        pytest.skip("changes brightness on purpose")
     leaf = (0.3 + 0.4 * photos).requires_grad_()
     after = purification.purify(leaf, 0.3, seeded())
     (gradient,) = torch.autograd.grad(after.sum(), leaf)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import skimage.data
+import skimage.exposure
 import torch
 from PIL import Image
 
@@ -108,3 +109,103 @@ def test_platform_at_full_severity_is_half_size_and_quality_75(photo):
 def test_settings_out_of_range_are_refused(node, message):
     with pytest.raises(ValueError, match=message):
         PURIFICATIONS.build(node)
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic", "box", "lanczos"])
+def test_resize_kernels_are_pillows(photo, kernel):
+    method = Image.Resampling[kernel.upper()]
+    expected = to_pillow(photo).resize((101, 101), method).resize((240, 240), method)
+    found = purify(photo, 1.0, name="resize", kernel=kernel, smallest_share=101 / 240)
+    # Pillow rounds and clips between its passes.
+    assert levels_apart(found, expected) < 0.6
+
+
+def test_webp_is_pillows(photo):
+    file = io.BytesIO()
+    to_pillow(photo).save(file, "WEBP", quality=55)
+    assert levels_apart(purify(photo, 0.5, name="webp"), Image.open(file).convert("RGB")) == 0
+
+
+def test_jpeg_twice_is_two_saves_on_shifted_grids(photo):
+    """Single coefficients flip in the second save; another grid or quality is farther off."""
+    found = purify(photo, 0.5, name="jpeg_twice")
+    apart = {}
+    for shift, quality in ((4, 65), (0, 65), (2, 65), (4, 55), (4, 75)):
+        once = np.asarray(saved(to_pillow(photo), 65))
+        padded = Image.fromarray(np.pad(once, ((shift, 0), (shift, 0), (0, 0)), mode="edge"))
+        apart[shift, quality] = levels_apart(
+            found, np.asarray(saved(padded, quality))[shift:, shift:]
+        )
+    assert apart[4, 65] < 1.3
+    assert all(apart[4, 65] < 0.7 * v for k, v in apart.items() if k != (4, 65)), apart
+
+
+def test_crop_is_pillows_box(photo):
+    expected = to_pillow(photo).resize(
+        (240, 240), Image.Resampling.BICUBIC, box=(36.0, 36.0, 204.0, 204.0)
+    )
+    assert levels_apart(purify(photo, 1.0, name="crop"), expected) < 0.6
+
+
+@pytest.mark.parametrize("size", [(240, 240), (200, 120)])
+def test_rotation_is_scipys_in_degrees(photo, size):
+    photo = photo[..., : size[0], : size[1]]
+    expected = scipy.ndimage.rotate(
+        photo[0].permute(1, 2, 0).numpy(), 10.0, reshape=False, order=1, mode="reflect"
+    )
+    found = purify(photo, 1.0, name="rotation")
+    assert levels_apart(found, expected * 255) < 0.05
+
+
+def test_chroma_blur_is_scipys_and_leaves_the_luma(photo):
+    matrix = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]])
+    pixels = photo[0].permute(1, 2, 0).double().numpy()
+    found = purify(photo, 1.0, name="chroma_blur", largest_sigma_share=0.02)
+    found = found[0].permute(1, 2, 0).double().numpy() @ matrix.T
+    before = pixels @ matrix.T
+    inside = slice(60, 180)  # the borders are continued differently
+    for channel in (1, 2):
+        blurred = scipy.ndimage.gaussian_filter(before[..., channel], 4.8, mode="nearest")
+        apart = np.abs(found[..., channel] - blurred)[inside, inside]
+        assert np.median(apart) < 0.002
+    assert np.median(np.abs(found[..., 0] - before[..., 0])) < 0.002
+
+
+def test_bit_depth_is_rounding(photo):
+    expected = np.round(photo[0].permute(1, 2, 0).numpy() * 7) / 7
+    assert levels_apart(purify(photo, 1.0, name="bit_depth"), expected * 255) < 1e-3
+
+
+def test_gamma_is_skimages(photo):
+    expected = skimage.exposure.adjust_gamma(photo[0].permute(1, 2, 0).double().numpy(), 1.6)
+    assert levels_apart(purify(photo, 1.0, name="gamma"), expected * 255) < 1e-2
+
+
+def test_recolour_removes_colour_patterns_that_the_luma_does_not_show():
+    grey = torch.full((1, 3, 96, 96), 0.5)
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    tint = torch.tensor([0.1, 0.0, 0.0])
+    tint = tint - (tint * luma).sum()  # no change of luma
+    board = (torch.arange(96) // 4 % 2 * 2 - 1).float()
+    pattern = board[:, None] * board[None, :]
+    photo = grey + tint[None, :, None, None] * pattern
+    found = purify(photo, 1.0, name="recolour", window_share=0.5)
+    assert (found - grey).abs().mean() < 0.1 * (photo - grey).abs().mean()
+
+
+def test_screenshot_is_the_chain_of_pillow(photo):
+    shown = to_pillow(photo).resize((96, 96), Image.Resampling.BILINEAR)
+    expected = saved(shown, 85, "4:4:4").resize((240, 240), Image.Resampling.BICUBIC)
+    assert levels_apart(purify(photo, 1.0, name="screenshot"), expected) < 1.0
+
+
+def test_video_codec_severity_is_a_constant_rate_factor(photo):
+    """x264's own promise: 6 steps of the factor are a factor of 2 in the quantiser's step."""
+    grey = photo.mean(dim=1, keepdim=True).expand_as(photo)  # no loss by 4:2:0 chroma
+    errors = []
+    for crf in (20, 26, 32):
+        coded = purify(grey, crf / 51, name="video_codec", largest_crf=51)
+        errors.append(255 * (coded - grey).square().mean().sqrt().item())
+    assert 1.2 < errors[1] / errors[0] < 2.2
+    assert 1.2 < errors[2] / errors[1] < 2.2
+    assert errors[0] < 5
