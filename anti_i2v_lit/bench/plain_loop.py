@@ -80,7 +80,7 @@ class PlainLoop:
                 for name in sorted(self._request.references)
             }
         losses = [
-            objective.weight * objective.loss(cloak, references, [job.key], job.step)[0]
+            objective.weight * objective.loss(surrogate, cloak, references, [job.key], job.step)[0]
             for objective in loop.objectives.values()
         ]
         return torch.stack(losses).sum()

@@ -189,7 +189,7 @@ class CloakLoop:
         keys, step = [job.key for job in jobs], max(job.step for job in jobs)
         found: dict[str, Tensor] = {}
         for name, objective in self.objectives.items():
-            found[name] = objective.loss(cloak, references, keys, step)
+            found[name] = objective.loss(surrogate, cloak, references, keys, step)
         weights = [o.weight for o in self.objectives.values()]
         total = torch.stack([w * v for w, v in zip(weights, found.values(), strict=True)]).sum(
             dim=0

@@ -11,7 +11,6 @@ from torch import Tensor
 from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.objectives.base import Objective
 from anti_i2v_lit.objectives.features import (
-    TapPlans,
     chosen_taps,
     condition_of,
     denoised_of,
@@ -31,7 +30,8 @@ class AnchorConfig:
     Attributes:
         weight: signed factor in the total, no unit.
         direction: "toward" the anchor image's features, or "away" from the clean photo's.
-        taps: names of the taps; empty means automatic.
+        taps: names of the taps, or shares of the depth from 0 (the first) to 1 (the last);
+            empty means automatic.
     """
 
     weight: float = 1.0
@@ -71,7 +71,7 @@ class Anchor(Objective):
     """
 
     @abstractmethod
-    def _features(self, observation: Observation) -> list[Tensor]:
+    def _features(self, surrogate: Surrogate, observation: Observation) -> list[Tensor]:
         """Feature maps [B, ...] of the taps, in a fixed order."""
 
     @property
@@ -82,12 +82,14 @@ class Anchor(Objective):
     def _references(self) -> frozenset[str]:
         return frozenset({"clean", "anchor"} if self.direction == "toward" else {"clean"})
 
-    def _loss(self, cloak: Observation, references: dict[str, Observation]) -> Tensor:
-        clean = self._features(references["clean"])
+    def _loss(
+        self, surrogate: Surrogate, cloak: Observation, references: dict[str, Observation]
+    ) -> Tensor:
+        clean = self._features(surrogate, references["clean"])
         target, sign = clean, -1.0
         if self.direction == "toward":
-            target, sign = self._features(references["anchor"]), 1.0
-        moved = self._features(cloak)
+            target, sign = self._features(surrogate, references["anchor"]), 1.0
+        moved = self._features(surrogate, cloak)
         parts = [
             sign * mean_square(f.float() - p.float()) / spread(g)
             for f, p, g in zip(moved, target, clean, strict=True)
@@ -106,7 +108,6 @@ class DenoiserAnchor(Anchor):
 
     def __init__(self, config: AnchorConfig) -> None:
         self.config = config
-        self._plans = TapPlans()
 
     @property
     def weight(self) -> float:
@@ -124,13 +125,15 @@ class DenoiserAnchor(Anchor):
         Raises:
             ValueError: an unknown tap, or a surrogate without denoiser taps.
         """
-        known = surrogate.denoiser_taps
-        plan = chosen_taps(self.config.taps, known, known[-3:], "denoiser tap")
-        return TapRequest(denoiser=self._plans.remember(plan), references=self._references())
+        return TapRequest(denoiser=frozenset(self._plan(surrogate)), references=self._references())
 
-    def _features(self, observation: Observation) -> list[Tensor]:
+    def _plan(self, surrogate: Surrogate) -> tuple[str, ...]:
+        known = surrogate.denoiser_taps
+        return chosen_taps(self.config.taps, known, known[-3:], "denoiser tap")
+
+    def _features(self, surrogate: Surrogate, observation: Observation) -> list[Tensor]:
         features = denoised_of(observation).features
-        return [features[name] for name in self._plans.fitting(features)]
+        return [features[name] for name in self._plan(surrogate)]
 
 
 class EncoderAnchor(Anchor):
@@ -143,7 +146,6 @@ class EncoderAnchor(Anchor):
 
     def __init__(self, config: AnchorConfig) -> None:
         self.config = config
-        self._plans = TapPlans()
 
     @property
     def weight(self) -> float:
@@ -161,13 +163,15 @@ class EncoderAnchor(Anchor):
         Raises:
             ValueError: an unknown tap, or a surrogate without encoder taps.
         """
-        known = surrogate.encoder_taps
-        plan = chosen_taps(self.config.taps, known, known, "encoder tap")
-        return TapRequest(encoder=self._plans.remember(plan), references=self._references())
+        return TapRequest(encoder=frozenset(self._plan(surrogate)), references=self._references())
 
-    def _features(self, observation: Observation) -> list[Tensor]:
+    def _plan(self, surrogate: Surrogate) -> tuple[str, ...]:
+        known = surrogate.encoder_taps
+        return chosen_taps(self.config.taps, known, known, "encoder tap")
+
+    def _features(self, surrogate: Surrogate, observation: Observation) -> list[Tensor]:
         features = condition_of(observation).features
-        return [features[name] for name in self._plans.fitting(features)]
+        return [features[name] for name in self._plan(surrogate)]
 
 
 class LatentAnchor(Anchor):
@@ -196,5 +200,5 @@ class LatentAnchor(Anchor):
         """The condition itself; no surrogate lacks it."""
         return TapRequest(condition=True, references=self._references())
 
-    def _features(self, observation: Observation) -> list[Tensor]:
+    def _features(self, surrogate: Surrogate, observation: Observation) -> list[Tensor]:
         return [condition_of(observation).latents]

@@ -37,19 +37,30 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def _loss(self, cloak: Observation, references: dict[str, Observation]) -> Tensor:
-        """Return [B]; each entry depends only on its own photo."""
+    def _loss(
+        self, surrogate: Surrogate, cloak: Observation, references: dict[str, Observation]
+    ) -> Tensor:
+        """Return [B]; each entry depends only on its own photo.
+
+        `surrogate` is the one that was observed; a term asks it for names of taps only.
+        """
 
     def place(self, device: torch.device) -> None:  # noqa: B027 (most terms hold no weights)
         """Move the term's own frozen networks, if it has any."""
 
     @final
     def loss(
-        self, cloak: Observation, references: dict[str, Observation], keys: Sequence[str], step: int
+        self,
+        surrogate: Surrogate,
+        cloak: Observation,
+        references: dict[str, Observation],
+        keys: Sequence[str],
+        step: int,
     ) -> Tensor:
         """Return the unweighted loss per photo, float32 [B].
 
         Args:
+            surrogate: the model that was observed, as given to `taps`.
             cloak: the cloaked photo's observation.
             references: "clean" and/or "anchor" -> observation at the same draw, no gradient.
             keys: photo keys, for messages.
@@ -58,7 +69,7 @@ class Objective(ABC):
         Raises:
             NonFiniteLoss: a value is NaN or infinite.
         """
-        value = self._loss(cloak, references).float()
+        value = self._loss(surrogate, cloak, references).float()
         assert value.shape == (len(keys),), f"{type(self).__name__} returned {tuple(value.shape)}"
         bad = [k for k, v in zip(keys, value.detach(), strict=True) if not torch.isfinite(v)]
         if bad:

@@ -69,7 +69,9 @@ class ClipDistance(Objective):
         """The views alone, of the cloak and of the clean photo."""
         return TapRequest(references=frozenset({"clean"}))
 
-    def _loss(self, cloak: Observation, references: dict[str, Observation]) -> Tensor:
+    def _loss(
+        self, surrogate: Surrogate, cloak: Observation, references: dict[str, Observation]
+    ) -> Tensor:
         with torch.no_grad():
             clean = self._embed(references["clean"].views)
         return 1.0 - F.cosine_similarity(self._embed(cloak.views), clean, dim=-1)

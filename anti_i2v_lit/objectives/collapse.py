@@ -10,7 +10,6 @@ from torch import Tensor
 
 from anti_i2v_lit.objectives.base import Objective
 from anti_i2v_lit.objectives.features import (
-    TapPlans,
     chosen_taps,
     comparable,
     denoised_of,
@@ -39,9 +38,10 @@ class RepresentationCollapse(Objective):
 
         Attributes:
             weight: signed factor in the total, no unit.
-            shallow_tap: denoiser tap i; empty means the third (the first of a denoiser too
-                shallow to have three deeper ones).
-            deep_taps: denoiser taps j; empty means the last three.
+            shallow_tap: denoiser tap i, by name or by share of the depth from 0 (the first) to
+                1 (the last); empty means the third (the first of a denoiser too shallow to have
+                three deeper ones).
+            deep_taps: denoiser taps j, likewise; empty means the last three.
             detach_shallow: whether the shallow features count as a fixed target, so that only
                 the deep ones are moved.
         """
@@ -60,7 +60,6 @@ class RepresentationCollapse(Objective):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._plans = TapPlans()
 
     @property
     def weight(self) -> float:
@@ -73,6 +72,11 @@ class RepresentationCollapse(Objective):
         Raises:
             ValueError: an unknown tap, or a denoiser with fewer than two.
         """
+        shallow, *deep = self._plan(surrogate)
+        return TapRequest(denoiser=frozenset((shallow, *deep)), references=frozenset({"clean"}))
+
+    def _plan(self, surrogate: Surrogate) -> tuple[str, ...]:
+        """The shallow tap, then the deep ones."""
         known = surrogate.denoiser_taps
         if len(known) < 2:
             raise ValueError(
@@ -88,13 +92,14 @@ class RepresentationCollapse(Objective):
             raise ValueError(
                 f"the shallow tap {shallow[0]!r} is also a deep tap; expected other deep_taps"
             )
-        names = self._plans.remember((*shallow, *deep))
-        return TapRequest(denoiser=names, references=frozenset({"clean"}))
+        return (*shallow, *deep)
 
-    def _loss(self, cloak: Observation, references: dict[str, Observation]) -> Tensor:
+    def _loss(
+        self, surrogate: Surrogate, cloak: Observation, references: dict[str, Observation]
+    ) -> Tensor:
         features = denoised_of(cloak).features
         clean = denoised_of(references["clean"]).features
-        shallow, *deep = self._plans.fitting(features)
+        shallow, *deep = self._plan(surrogate)
         parts = [self._gap(features, shallow, j) / self._gap(clean, shallow, j) for j in deep]
         return torch.stack(parts).mean(dim=0)
 

@@ -52,7 +52,9 @@ class DenoisingLoss(Objective):
         clean = frozenset({"clean"} if self.config.normalise == "clean" else ())
         return TapRequest(prediction=True, references=clean)
 
-    def _loss(self, cloak: Observation, references: dict[str, Observation]) -> Tensor:
+    def _loss(
+        self, surrogate: Surrogate, cloak: Observation, references: dict[str, Observation]
+    ) -> Tensor:
         loss = -_training_loss(cloak)
         if self.config.normalise == "clean":
             return loss / _training_loss(references["clean"])

@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.checks import check_between, check_in
 from anti_i2v_lit.types import Condition, Denoised, Observation
-
-
-class TapPlans:
-    """The taps that a term chose for each surrogate it was asked about.
-
-    A loss sees features but not the surrogate they come from. The plan that belongs to them is
-    the one whose taps are all present; if two different plans fit, guessing would be silent, so
-    it is refused.
-    """
-
-    def __init__(self) -> None:
-        self._plans: list[tuple[str, ...]] = []
-
-    def remember(self, plan: tuple[str, ...]) -> frozenset[str]:
-        """Keep a plan (shallow to deep) and return its names as a set."""
-        if plan not in self._plans:
-            self._plans.append(plan)
-        return frozenset(plan)
-
-    def fitting(self, features: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """The one plan whose taps are all in `features`.
-
-        Raises:
-            ValueError: several surrogates' automatic taps fit these features.
-        """
-        fitting = [plan for plan in self._plans if all(name in features for name in plan)]
-        assert fitting, "the loss was asked before taps(), or without the taps it named"
-        if len(fitting) > 1:
-            raise ValueError(
-                f"the automatic taps of two surrogates cannot be told apart ({fitting[0]} and "
-                f"{fitting[1]}); expected one choice, set the objective's taps explicitly"
-            )
-        return fitting[0]
 
 
 def chosen_taps(
@@ -51,21 +18,37 @@ def chosen_taps(
     """The configured taps, checked, or the automatic ones if none are configured.
 
     Args:
-        configured: names from the configuration; empty means automatic.
+        configured: names, or shares of the depth such as "0.5"; empty means automatic.
         known: the surrogate's taps.
         automatic: names to use when nothing is configured.
         what: "denoiser tap" or "encoder tap", for messages.
 
     Raises:
-        ValueError: an unknown name, or a surrogate that has none of these taps.
+        ValueError: an unknown name, a share outside [0, 1], two that are the same tap, or a
+            surrogate that has none of these taps.
     """
     if not known:
         raise ValueError(
             f"expected a surrogate with at least one {what}, got none; remove the objective"
         )
-    for name in configured:
-        check_in(name, known, what)
-    return tuple(configured) or tuple(automatic)
+    found = tuple(_tap(name, known, what) for name in configured)
+    if len(set(found)) < len(found):
+        raise ValueError(
+            f"{what}s {', '.join(configured)} are {', '.join(found)} of this surrogate; expected "
+            "different ones"
+        )
+    return found or tuple(automatic)
+
+
+def _tap(wanted: str, known: Sequence[str], what: str) -> str:
+    """The tap of a name, or the one nearest to a share of the depth."""
+    try:
+        share = float(wanted)
+    except ValueError:
+        check_in(wanted, known, what)
+        return wanted
+    check_between(share, 0.0, 1.0, f"{what} as a share of the depth")
+    return known[round(share * (len(known) - 1))]
 
 
 def condition_of(observation: Observation) -> Condition:

@@ -48,5 +48,7 @@ class PerceptualDistance(Objective):
         """The views alone, of the cloak and of the clean photo."""
         return TapRequest(references=frozenset({"clean"}))
 
-    def _loss(self, cloak: Observation, references: dict[str, Observation]) -> Tensor:
+    def _loss(
+        self, surrogate: Surrogate, cloak: Observation, references: dict[str, Observation]
+    ) -> Tensor:
         return lpips_distance(self._network, cloak.views, references["clean"].views)

@@ -101,7 +101,7 @@ def evaluator(
         }
     keys = [KEYS[i] for i in photos]
     return lambda cloak: objective.loss(
-        observe(surrogate, cloak, draw, request), references, keys, step=7
+        surrogate, observe(surrogate, cloak, draw, request), references, keys, step=7
     )
 
 
@@ -183,7 +183,7 @@ def test_a_value_that_is_not_a_number_names_photo_and_step(
             name: observe(surrogate, pictures[name], draw, request) for name in request.references
         }
         with pytest.raises(NonFiniteLoss, match=r"step 7 for second\.png"):
-            objective.loss(cloak, references, KEYS, step=7)
+            objective.loss(surrogate, cloak, references, KEYS, step=7)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.names())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import open_clip
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from anti_i2v_lit.objectives.clip_distance import ClipDistance
+from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Observation
 
 SETTINGS = {
@@ -36,7 +38,11 @@ def test_value_equals_open_clip_on_views_of_its_own_size(folder: Path) -> None:
     )
     views = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     loss = term.loss(
-        Observation(views=views[0]), {"clean": Observation(views=views[1])}, ("a", "b"), 0
+        cast(Surrogate, None),
+        Observation(views=views[0]),
+        {"clean": Observation(views=views[1])},
+        ("a", "b"),
+        0,
     )
     model, _, _ = open_clip.create_model_and_transforms("small-clip", pretrained=path)
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None]

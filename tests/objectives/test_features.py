@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from anti_i2v_lit.objectives.features import (
-    TapPlans,
     channel_statistics,
     chosen_taps,
     comparable,
@@ -48,14 +47,16 @@ def test_a_constant_channel_has_a_finite_gradient() -> None:
     assert tokens.grad is not None and torch.isfinite(tokens.grad).all()
 
 
-def test_plans_of_two_surrogates_are_told_apart_by_their_features() -> None:
-    plans = TapPlans()
-    plans.remember(("b.2", "b.9"))
-    plans.remember(("b.2", "b.5"))
-    values = torch.zeros(1)
-    assert plans.fitting({"b.2": values, "b.5": values, "b.7": values}) == ("b.2", "b.5")
-    with pytest.raises(ValueError, match="cannot be told apart"):
-        plans.fitting({"b.2": values, "b.5": values, "b.9": values})
+def test_taps_may_be_shares_of_the_depth() -> None:
+    known = [f"block.{i}" for i in range(30)]
+    assert chosen_taps(["0", "0.5", "1"], known, [], "denoiser tap") == (
+        "block.0", "block.14", "block.29",
+    )  # fmt: skip
+    assert chosen_taps(["0.9", "block.3"], known[:11], [], "tap") == ("block.9", "block.3")
+    with pytest.raises(ValueError, match="between 0 and 1, got 1.5"):
+        chosen_taps(["1.5"], known, [], "denoiser tap")
+    with pytest.raises(ValueError, match=r"0\.9, 1 are block\.1, block\.1"):
+        chosen_taps(["0.9", "1"], known[:2], [], "denoiser tap")
 
 
 def test_an_unknown_tap_is_refused_with_the_nearest_name() -> None:

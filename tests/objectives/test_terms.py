@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from anti_i2v_lit.objectives import OBJECTIVES
 from anti_i2v_lit.objectives.base import Objective
+from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Condition, Denoised, Observation
 
 BLOCKS = tuple(f"block.{i}" for i in range(8))
@@ -22,6 +24,9 @@ class NamesOnly:
 
     denoiser_taps: tuple[str, ...] = BLOCKS
     encoder_taps: tuple[str, ...] = ("level.0", "level.1")
+
+
+NAMES = cast(Surrogate, NamesOnly())
 
 
 def observation(seed: int, prediction: Tensor | None = None) -> Observation:
@@ -47,10 +52,10 @@ CLEAN, CLOAK, ANCHOR = observation(0), observation(1), observation(2)
 
 
 def value(objective: Objective, cloak: Observation = CLOAK) -> np.ndarray:
-    request = objective.taps(NamesOnly())  # type: ignore[arg-type]
+    request = objective.taps(NAMES)
     references = {"clean": CLEAN, "anchor": ANCHOR}
     asked = {name: references[name] for name in request.references}
-    return objective.loss(cloak, asked, ("a", "b"), step=0).numpy()
+    return objective.loss(NAMES, cloak, asked, ("a", "b"), step=0).numpy()
 
 
 def array(observed: Observation, block: int) -> np.ndarray:
@@ -85,9 +90,8 @@ def test_a_detached_shallow_tap_gets_no_gradient() -> None:
         features = {n: f.clone().requires_grad_() for n, f in CLOAK.denoised.features.items()}
         denoised = Denoised(prediction=None, target=CLOAK.denoised.target, features=features)
         objective = OBJECTIVES.build({"name": "irc", "detach_shallow": detach})
-        objective.taps(NamesOnly())  # type: ignore[arg-type]
         cloak = Observation(views=CLOAK.views, denoised=denoised)
-        objective.loss(cloak, {"clean": CLEAN}, ("a", "b"), 0).sum().backward()
+        objective.loss(NAMES, cloak, {"clean": CLEAN}, ("a", "b"), 0).sum().backward()
         assert (features[BLOCKS[2]].grad is not None) == wanted
         assert features[BLOCKS[7]].grad is not None
 
@@ -97,7 +101,7 @@ def test_collapse_refuses_a_tap_compared_with_itself() -> None:
         OBJECTIVES.build({"name": "irc", "shallow_tap": "block.7", "deep_taps": ["block.7"]})
     objective = OBJECTIVES.build({"name": "irc", "deep_taps": ["block.2"]})
     with pytest.raises(ValueError, match="also a deep tap"):
-        objective.taps(NamesOnly())  # type: ignore[arg-type]
+        objective.taps(NAMES)
     with pytest.raises(ValueError, match="at least 2 denoiser taps"):
         objective.taps(NamesOnly(denoiser_taps=("block.0",)))  # type: ignore[arg-type]
 
@@ -121,7 +125,7 @@ def test_toward_is_zero_at_the_anchor_and_away_is_zero_at_the_photo() -> None:
         away = OBJECTIVES.build({"name": name, "direction": "away"})
         np.testing.assert_array_equal(value(away, CLEAN), [0, 0])
         assert (value(away, CLOAK) < 0).all()
-        assert away.taps(NamesOnly()).references == {"clean"}  # type: ignore[arg-type]
+        assert away.taps(NAMES).references == {"clean"}
 
 
 def test_weights_mean_the_same_whatever_the_scale_of_the_features() -> None:
@@ -134,7 +138,7 @@ def test_weights_mean_the_same_whatever_the_scale_of_the_features() -> None:
     objective = OBJECTIVES.build({"name": "ira_encoder"})
     plain = value(objective)
     references = {"clean": scaled(CLEAN), "anchor": scaled(ANCHOR)}
-    large = objective.loss(scaled(CLOAK), references, ("a", "b"), 0)
+    large = objective.loss(NAMES, scaled(CLOAK), references, ("a", "b"), 0)
     np.testing.assert_allclose(large, plain, rtol=1e-4)
 
 
@@ -149,16 +153,16 @@ def test_denoising_is_minus_the_training_loss() -> None:
     objective = OBJECTIVES.build({"name": "denoising"})
     np.testing.assert_allclose(value(objective, cloak), [-1, -9])
     relative = OBJECTIVES.build({"name": "denoising", "normalise": "clean"})
-    request = relative.taps(NamesOnly())  # type: ignore[arg-type]
+    request = relative.taps(NAMES)
     assert request.prediction and request.references == {"clean"}
     clean = observation(0, prediction=2 * ones)
-    loss = relative.loss(cloak, {"clean": clean}, ("a", "b"), 0)
+    loss = relative.loss(NAMES, cloak, {"clean": clean}, ("a", "b"), 0)
     np.testing.assert_allclose(loss, [-1 / 4, -9 / 4])
 
 
 def test_lpips_needs_no_surrogate_and_is_zero_for_equal_views() -> None:
     objective = OBJECTIVES.build({"name": "lpips"})
-    assert not objective.taps(NamesOnly()).needs_condition  # type: ignore[arg-type]
+    assert not objective.taps(NAMES).needs_condition
     np.testing.assert_allclose(value(objective, CLEAN), [0, 0], atol=1e-7)
     assert (value(objective) > 0.1).all()
 
