@@ -143,6 +143,50 @@ def cogvideox_view_size(
     return size
 
 
+def free_view_size(height: int, width: int, own: tuple[int, int], unit: int) -> tuple[int, int]:
+    """Return (H, W) in pixels at which a model without a fixed size runs.
+
+    Args:
+        height: wanted, pixels; 0 for the published one.
+        width: wanted, pixels; 0 for the published one.
+        own: the published (H, W).
+        unit: pixels per token row and column.
+
+    Raises:
+        ValueError: a size that is no whole number of tokens.
+    """
+    size = (height or own[0], width or own[1])
+    if size[0] % unit or size[1] % unit:
+        raise ValueError(
+            f"height and width must be multiples of {unit} pixels, got {size[0]} x {size[1]}"
+        )
+    return size
+
+
+def check_clip_length(num_frames: int, ratio: int, fewest: int) -> None:
+    """Refuse clips that a causal autoencoder does not take as they are.
+
+    Args:
+        num_frames: length of the clip, video frames.
+        ratio: video frames per latent frame after the first.
+        fewest: the shortest clip that the model can use, video frames.
+
+    Raises:
+        ValueError: with the lengths that would do.
+    """
+    if num_frames < fewest or (num_frames - 1) % ratio:
+        raise ValueError(
+            f"num_frames must be 1 plus a multiple of {ratio} and at least {fewest} for this "
+            f"model, got {num_frames}"
+        )
+
+
+def only_variant(folder: Path) -> str | None:
+    """Return "fp16" where a network's folder holds weights of that variant only, else None."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """Return the type behind "float32" or "bfloat16".
 

@@ -6,5 +6,8 @@ from anti_i2v_lit.registry import Registry
 GENERATORS: Registry[VideoGenerator] = Registry(
     "generator",
     "anti_i2v_lit.generators.base:VideoGenerator",
-    {"cogvideox": "anti_i2v_lit.generators.cogvideox:CogVideoXGenerator"},
+    {
+        "cogvideox": "anti_i2v_lit.generators.cogvideox:CogVideoXGenerator",
+        "svd": "anti_i2v_lit.generators.svd:SVDGenerator",
+    },
 )

@@ -6,5 +6,8 @@ from anti_i2v_lit.surrogates.base import Surrogate
 SURROGATES: Registry[Surrogate] = Registry(
     "surrogate",
     "anti_i2v_lit.surrogates.base:Surrogate",
-    {"cogvideox": "anti_i2v_lit.surrogates.cogvideox:CogVideoXSurrogate"},
+    {
+        "cogvideox": "anti_i2v_lit.surrogates.cogvideox:CogVideoXSurrogate",
+        "svd": "anti_i2v_lit.surrogates.svd:SVDSurrogate",
+    },
 )
