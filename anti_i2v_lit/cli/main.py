@@ -16,8 +16,9 @@ VERBS = {
     "status": "how far a folder of cloaks is",
     "verify": "check a folder of cloaks against its manifest and the originals",
     "list": "what is registered: surrogates, spaces, objectives, purifications, metrics",
+    "layers": "choose taps for a surrogate by what its blocks see",
     "doctor": "check the environment: packages, devices, weights",
-    "bench": "speed and memory, as ratios to a plain loop in the same process",
+    "bench": "speed and memory beside a plain loop; full models with random weights",
     "table": "re-make the protection and ablation tables of the docs",
 }
 
