@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from anti_i2v_lit.archive.files import sha256_of
 from anti_i2v_lit.archive.row import Row
+from anti_i2v_lit.tars import holder, open_path, path_exists
 
 
 def possibly_changed(rows: Mapping[str, Row], sources: Mapping[str, Path]) -> set[str]:
@@ -19,7 +20,7 @@ def possibly_changed(rows: Mapping[str, Row], sources: Mapping[str, Path]) -> se
 
     Args:
         rows: key -> last row.
-        sources: key -> where the photo is now.
+        sources: key -> where the photo is now; the path may lead through a tar.
 
     Raises:
         ValueError: two different photos want one name in the output folder.
@@ -40,17 +41,28 @@ def possibly_changed(rows: Mapping[str, Row], sources: Mapping[str, Path]) -> se
 def _is_newer(path: Path, row: Row) -> bool:
     try:
         recorded = datetime.datetime.fromisoformat(row.recorded).timestamp()
-        return path.stat().st_mtime > recorded
+        place = holder(path)
+        return (place[0] if place else path).stat().st_mtime > recorded
     except (OSError, ValueError):
         return True
 
 
 def _check_not_another(row: Row, path: Path) -> None:
     earlier = Path(row.source)
-    if not earlier.is_file() or os.path.samefile(earlier, path):
+    if not path_exists(earlier) or _same_place(earlier, path):
         return
-    if sha256_of(path) != row.source_sha256:
-        raise ValueError(
-            f"{path} would be written as {row.key}, which is the cloak of {earlier}; "
-            "give another --out, or name both folders in one command"
-        )
+    with open_path(path) as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() == row.source_sha256:
+            return
+    raise ValueError(
+        f"{path} would be written as {row.key}, which is the cloak of {earlier}; "
+        "give another --out, or name both folders in one command"
+    )
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    """Whether two existing paths, perhaps through tars, lead to the same photo."""
+    first, second = holder(one), holder(other)
+    if first is None or second is None:
+        return first is second and os.path.samefile(one, other)
+    return first[1] == second[1] and os.path.samefile(first[0], second[0])

@@ -7,8 +7,9 @@ import os
 import uuid
 from pathlib import Path
 
+from anti_i2v_lit.tars import TEMPORARY_SUFFIX
+
 STATE_FOLDER = ".anti_i2v"
-TEMPORARY_SUFFIX = ".anti_i2v_tmp"
 
 
 def write_whole(path: Path, content: bytes) -> None:

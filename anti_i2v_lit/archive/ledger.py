@@ -13,6 +13,7 @@ from typing import Any
 from anti_i2v_lit.archive.files import sync_folder
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.lock import try_lock
+from anti_i2v_lit.archive.outputs import existing_outputs, output_exists
 from anti_i2v_lit.archive.row import STATUSES, Row, decode_row, encode_row
 from anti_i2v_lit.archive.settings import (
     differences,
@@ -101,22 +102,14 @@ class Ledger:
         return dict(self._rows)
 
     def finished(self) -> set[str]:
-        """Return keys that are cloaked and whose output file is there.
+        """Return keys that are cloaked and whose output is there.
 
-        Lists each folder once instead of asking for each file; contents are not read
+        Lists each folder and shard once instead of asking for each file; contents are not read
         (see `verify`).
         """
-        listed: dict[str, set[str]] = {}
-        done = set()
-        for key, row in self.rows().items():
-            if row.status != "cloaked":
-                continue
-            parent, _, name = row.output.rpartition("/")
-            if parent not in listed:
-                listed[parent] = _file_names(self._folder / parent)
-            if name in listed[parent]:
-                done.add(key)
-        return done
+        cloaked = {k: r.output for k, r in self.rows().items() if r.status == "cloaked"}
+        there = existing_outputs(self._folder, cloaked.values())
+        return {key for key, output in cloaked.items() if output in there}
 
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk.
@@ -154,7 +147,7 @@ class Ledger:
             return
         if known.source_sha256 != row.source_sha256:
             return
-        if (self._folder / known.output).exists():
+        if output_exists(self._folder, known.output):
             raise ValueError(
                 f"photo {row.key!r} is already in {self._path} as cloaked and its output is "
                 "there; it must not be recorded twice"
@@ -185,14 +178,6 @@ class Ledger:
             self._rows[row.key] = row
             self._lines += 1
             self._offset += len(line) + 1
-
-
-def _file_names(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {e.name for e in entries if e.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def _lock_and_wait(descriptor: int) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pillow_heif
 from PIL import Image
 
-from anti_i2v_lit.archive.files import sha256_of
 from anti_i2v_lit.archive.ledger import Ledger
+from anti_i2v_lit.archive.outputs import SHARD_SUFFIX, locate, open_output
 from anti_i2v_lit.archive.row import Row
+from anti_i2v_lit.tars import DamagedTar, list_tar, open_path, path_exists
 
 _PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
@@ -78,16 +81,24 @@ def verify(
 
 
 def source_path(folder: Path, row: Row) -> Path | None:
-    """Where the original can be read now: as recorded, or relative to the output folder."""
+    """Where the original can be read now: as recorded, or relative to the output folder.
+
+    The path may lead through a tar: read it with `tars.open_path`.
+    """
     if not row.source:
         return None
     for path in (Path(row.source), folder / row.source):
         try:
-            if path.is_file():
+            if path_exists(path):
                 return path
         except (OSError, ValueError):
             continue
     return None
+
+
+def _digest(stream: BinaryIO) -> str:
+    with stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_row(folder: Path, row: Row) -> list[Finding]:
@@ -96,9 +107,8 @@ def check_row(folder: Path, row: Row) -> list[Finding]:
     def finding(kind: str, message: str) -> Finding:
         return Finding(key=row.key, kind=kind, message=message)
 
-    output = folder / row.output
     try:
-        output_sha256 = sha256_of(output)
+        output_sha256 = _digest(open_output(folder, row.output))
     except FileNotFoundError:
         return [finding("missing", f"{row.output} is gone; run cloak again to make it")]
     except OSError as error:
@@ -112,13 +122,14 @@ def check_row(folder: Path, row: Row) -> list[Finding]:
         findings.append(finding("unchanged", "no pixel of the cloak differs from the photo"))
     source = source_path(folder, row)
     if source is not None:
+        output = locate(folder, row.output)
         findings += [finding(*parts) for parts in _against_source(row, output, source)]
     return findings
 
 
 def _against_source(row: Row, output: Path, source: Path) -> Iterable[tuple[str, str]]:
     try:
-        if row.source_sha256 and sha256_of(source) != row.source_sha256:
+        if row.source_sha256 and _digest(open_path(source)) != row.source_sha256:
             yield "source changed", f"{source} is no longer the file that was cloaked"
             return
     except OSError as error:
@@ -139,7 +150,7 @@ def _against_source(row: Row, output: Path, source: Path) -> Iterable[tuple[str,
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
     """Format and displayed size (after the orientation tag); decodes no pixels."""
     try:
-        with Image.open(path) as image:
+        with open_path(path) as stream, Image.open(stream) as image:
             width, height = image.size
             if image.getexif().get(_ORIENTATION_TAG, 1) in _SWAPPED_ORIENTATIONS:
                 width, height = height, width
@@ -153,7 +164,7 @@ def _tiff_size(path: Path) -> tuple[int, int]:
     """Size of a TIFF that Pillow does not know, such as 16 bits per channel."""
     import tifffile
 
-    with tifffile.TiffFile(path) as stored:
+    with open_path(path) as stream, tifffile.TiffFile(stream) as stored:
         page = stored.pages.first
         tag = page.tags.get(_ORIENTATION_TAG)
         width, height = page.imagewidth, page.imagelength
@@ -179,12 +190,32 @@ def _shared_outputs(cloaked: list[Row]) -> list[Finding]:
 def _unlisted(folder: Path, cloaked: list[Row]) -> list[Finding]:
     listed = {row.output for row in cloaked}
     findings = []
+    for path in _photos_below(folder):
+        if path not in listed:
+            message = "not in the manifest, so nothing says that it is cloaked"
+            findings.append(Finding(key=path, kind="unlisted", message=message))
+    return findings
+
+
+def _photos_below(folder: Path) -> Iterable[str]:
+    """Files named as photos, and such members of the shards that lie in the folder itself."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):
-            path = Path(parent, name).relative_to(folder).as_posix()
-            is_photo = Path(name).suffix.lower() in _PHOTO_SUFFIXES and not name.startswith(".")
-            if is_photo and path not in listed:
-                message = "not in the manifest, so nothing says that it is cloaked"
-                findings.append(Finding(key=path, kind="unlisted", message=message))
-    return findings
+            path = Path(parent, name)
+            if name.endswith(SHARD_SUFFIX) and Path(parent) == folder:
+                yield from (f"{name}/{m}" for m in _members(path) if _is_photo(m))
+            elif _is_photo(name):
+                yield path.relative_to(folder).as_posix()
+
+
+def _members(tar: Path) -> list[str]:
+    try:
+        return sorted(list_tar(tar))
+    except (DamagedTar, OSError):
+        return []
+
+
+def _is_photo(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return Path(last).suffix.lower() in _PHOTO_SUFFIXES and not last.startswith(".")

@@ -31,7 +31,8 @@ class AttackConfig:
             {name, severity (largest, 0 to 1), <fields of that purification>}.
         transform_share: share of steps that use a transform, 0 to 1.
         anchor: target image of the anchor terms: "texture" (built in) or the path of an image.
-        prompt: text condition of the reference clip, which is the clean view standing still.
+        prompt: text condition of the reference clip, which is the clean view standing still;
+            {caption} in it stands for the photo's own caption, where a shard gives one.
         num_verification_draws: fixed draws of the main view by which a photo is judged before
             and after; they are never used to optimise.
     """
@@ -63,3 +64,7 @@ class AttackConfig:
             check_between(getattr(self, name), 0.0, 1.0, f"attack.{name}")
         check_between(self.timestep_low, 0.0, 1.0, "attack.timestep_low")
         check_between(self.timestep_high, self.timestep_low, 1.0, "attack.timestep_high")
+
+    def prompt_for(self, caption: str) -> str:
+        """The text condition for a photo with this caption ("" if it has none)."""
+        return self.prompt.replace("{caption}", caption).strip()

@@ -23,11 +23,12 @@ class PhotoJob:
         canvas: clean canvas [1, 3, h, w] in [0, 1], float32.
         faces: detected faces, in shares of the photo.
         budget_8bit: budget of this attempt, in grey levels.
+        caption: what is known to be in the photo; takes the place of {caption} in the prompt.
         parameters: name -> leaf tensor of the perturbation space.
         step: sign steps taken in this attempt.
         attempt: 0 for the first budget, 1 after the gate lowered it once, ...
         seconds: time spent optimising, over all attempts.
-        pools: one pool of draws per surrogate.
+        pools: surrogate -> its pool of draws.
     """
 
     key: str
@@ -35,11 +36,12 @@ class PhotoJob:
     canvas: Tensor
     faces: tuple[Face, ...]
     budget_8bit: float
+    caption: str = ""
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     step: int = 0
     attempt: int = 0
     seconds: float = 0.0
-    pools: list[DrawPool] = field(default_factory=list)
+    pools: dict[str, DrawPool] = field(default_factory=dict)
 
     def set_parameters(self, values: Parameters) -> None:
         """Replace the parameters by new leaves with these values."""

@@ -10,36 +10,38 @@ import torch
 from torch import Tensor, nn
 
 from anti_i2v_lit.checks import NonFiniteLoss
-from anti_i2v_lit.cloaking.anchor import anchor_image
 from anti_i2v_lit.cloaking.attack import AttackConfig
-from anti_i2v_lit.cloaking.draws import (
-    DrawPool,
-    PoolEntry,
-    join,
-    join_draws,
-    observe,
-    split,
+from anti_i2v_lit.cloaking.draws import DrawPool, PoolEntry
+from anti_i2v_lit.cloaking.ensemble import (
+    EnsembleConfig,
+    Residence,
+    Schedule,
+    WeightedSurrogate,
+    normalised,
 )
 from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.cloaking.member import VERIFICATION, Member
 from anti_i2v_lit.cloaking.optimiser import SignDescent
+from anti_i2v_lit.cloaking.peers import Alone, Peers
 from anti_i2v_lit.cloaking.transforms import DrawnTransform
-from anti_i2v_lit.data.framing import Framing, View
-from anti_i2v_lit.objectives.base import Objective
+from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.seeds import generator_for
 from anti_i2v_lit.spaces.base import PerturbationSpace
-from anti_i2v_lit.surrogates.base import Surrogate
-from anti_i2v_lit.types import Draw, Observation, TapRequest
 
-VERIFICATION = 1_000_000  # pool indices from here on are never drawn by the attack
+Report = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightedSurrogate:
-    """A surrogate and its factor in the total."""
+class Judgement:
+    """What the ensemble makes of one picture.
 
-    name: str
-    surrogate: Surrogate
-    weight: float
+    Attributes:
+        total: weighted sum of the surrogates' losses, mean over the verification draws.
+        by_surrogate: name -> its loss, without its weight.
+    """
+
+    total: float
+    by_surrogate: Mapping[str, float]
 
 
 class CloakLoop:
@@ -47,16 +49,22 @@ class CloakLoop:
 
     The loop owns no state of a photo (that is in `PhotoJob`) and knows nothing of files or
     Lightning. Each photo's draws, transforms and start come from its own key, so its result does
-    not depend on the photos beside it.
+    not depend on the photos beside it. One surrogate is an ensemble of one. Surrogates may be
+    spread over ranks, each of which runs a loop with its own part of them on the same photos;
+    gradients are summed in the order of the ensemble wherever they were computed, so that the
+    cloaks are the same to the last bit.
 
     Args:
         seed: seed of all randomness.
         config: the attack.
         space: where the photos may change.
-        objectives: name -> term of the loss.
-        surrogates: white-box models with weights.
+        surrogates: white-box models of this rank, with weights and terms.
         framing: canvas to views.
         transforms: expectation over transforms, possibly empty.
+        ensemble: how several surrogates work together.
+        weights: name -> weight of the whole ensemble in its order; None if all of it is here.
+        peers: the ranks with the rest of the ensemble, in the order of `weights`.
+        device: where everything happens; None for where the first surrogate is.
     """
 
     def __init__(
@@ -65,27 +73,49 @@ class CloakLoop:
         seed: int,
         config: AttackConfig,
         space: PerturbationSpace,
-        objectives: Mapping[str, Objective],
         surrogates: Sequence[WeightedSurrogate],
         framing: Framing,
         transforms: Sequence[DrawnTransform],
+        ensemble: EnsembleConfig | None = None,
+        weights: Mapping[str, float] | None = None,
+        peers: Peers | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        if not objectives or not surrogates:
+        if not surrogates or not all(s.objectives for s in surrogates):
             raise ValueError(
-                f"expected at least one objective and one surrogate, got {len(objectives)} and "
-                f"{len(surrogates)}"
+                "expected at least one objective and one surrogate, got "
+                f"{sum(len(s.objectives) for s in surrogates)} and {len(surrogates)}"
             )
         self.seed, self.config, self.space = seed, config, space
-        self.objectives, self.surrogates = dict(objectives), tuple(surrogates)
-        self.framing, self.transforms = framing, tuple(transforms)
-        self._requests = [self._request(s.surrogate) for s in self.surrogates]
-        self._anchors: list[Observation | None] = [None] * len(self.surrogates)
+        self.surrogates, self.framing = tuple(surrogates), framing
+        self.transforms, self.peers = tuple(transforms), peers or Alone()
+        self.ensemble = ensemble or EnsembleConfig()
+        self.weights = dict(weights or {s.name: s.weight for s in surrogates})
+        self.ensemble.check_weights(list(self.weights.values()))
+        self._schedule = Schedule(kind=self.ensemble.schedule, weights=self.weights, seed=seed)
+        # Alone there is nobody to be drowned, and the optimiser scales what it gets.
+        self._norm = self.ensemble.normalise if len(self.weights) > 1 else "none"
+        self.members = {s.name: self._member(s) for s in self.surrogates}
+        self.residence = Residence(
+            {s.name: s.surrogate for s in self.surrogates},
+            device or self.surrogates[0].surrogate.device,
+            self.ensemble.waiting,
+        )
 
-    def _request(self, surrogate: Surrogate) -> TapRequest:
-        request = TapRequest()
-        for objective in self.objectives.values():
-            request = request | objective.taps(surrogate)
-        return request
+    def _member(self, model: WeightedSurrogate) -> Member:
+        return Member(
+            model,
+            purpose=f" {model.name}" if len(self.weights) > 1 else "",
+            seed=self.seed,
+            config=self.config,
+            framing=self.framing,
+        )
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """(H, W) of the largest view of this rank's surrogates, in pixels."""
+        sizes = [s.surrogate.view_size for s in self.surrogates]
+        return max(sizes, key=lambda size: size[0] * size[1])
 
     def begin(self, job: PhotoJob) -> None:
         """Give a job its starting parameters and empty pools for its current attempt."""
@@ -98,7 +128,7 @@ class CloakLoop:
 
     def attach_pools(self, job: PhotoJob) -> None:
         """Give a (resumed) job empty pools; their content is a function of its key."""
-        job.pools = [DrawPool() for _ in self.surrogates]
+        job.pools = {name: DrawPool() for name in self.members}
 
     def cloaked_canvas(self, job: PhotoJob) -> Tensor:
         """The cloaked canvas [1, 3, h, w] of a job, differentiable in its parameters."""
@@ -112,7 +142,9 @@ class CloakLoop:
             optimiser: takes the step; projection is done here.
 
         Returns:
-            Photo key -> term name ("surrogate/objective", "total") -> loss before the step.
+            Photo key -> term -> loss before the step: "surrogate/objective" of every surrogate
+            that saw the photo, "total" with all weights; in an ensemble also
+            "surrogate/total", without the surrogate's own weight.
 
         Raises:
             NonFiniteLoss: a loss or gradient became NaN or infinite.
@@ -137,74 +169,115 @@ class CloakLoop:
             job.seconds += spent
         return report
 
-    def _set_gradients(
-        self, jobs: Sequence[PhotoJob], moving: list[nn.Parameter]
-    ) -> dict[str, dict[str, float]]:
-        """Fill `.grad` of the moving parameters; one surrogate's activations exist at a time."""
-        report: dict[str, dict[str, float]] = {job.key: {"total": 0.0} for job in jobs}
-        for parameter in moving:
-            parameter.grad = torch.zeros_like(parameter)
-        for index, weighted in enumerate(self.surrogates):
-            canvases = [self._transformed(job, self.cloaked_canvas(job)) for job in jobs]
-            entries = [self._entry(job, index, self._drawn_index(job)) for job in jobs]
-            losses = self._losses(jobs, index, canvases, entries)
-            total = weighted.weight * losses["total"]
-            gradients = torch.autograd.grad(total.sum(), moving)
-            for parameter, gradient in zip(moving, gradients, strict=True):
-                assert parameter.grad is not None
-                parameter.grad += gradient
-            for position, job in enumerate(jobs):
-                for term, values in losses.items():
-                    name = term if term == "total" else f"{weighted.name}/{term}"
-                    value = values[position].item() * (weighted.weight if term == "total" else 1)
-                    report[job.key][name] = report[job.key].get(name, 0.0) + value
-        self._check_gradients(jobs)
-        return report
+    def _set_gradients(self, jobs: Sequence[PhotoJob], moving: list[nn.Parameter]) -> Report:
+        """Fill `.grad` of the moving parameters with the sum over the whole ensemble."""
+        mine: dict[str, Tensor] = {}
+        said = self.peers.together(lambda: self._voices(jobs, moving, mine))
+        rows = torch.cat(self.peers.gather(torch.stack([mine[name] for name in self.members])))
+        total = torch.zeros_like(rows[0])
+        for row in rows:
+            total = total + row
+        sizes = [parameter.numel() for parameter in moving]
+        for parameter, gradient in zip(moving, total.split(sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter)
+        losses = {name: found for part in said for name, found in part.items()}
+        return {job.key: self._terms(job, losses) for job in jobs}
 
-    def _check_gradients(self, jobs: Sequence[PhotoJob]) -> None:
-        for job in jobs:
-            for name, parameter in job.parameters.items():
-                if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                    raise NonFiniteLoss(
-                        f"the gradient of {name!r} became non-finite at step {job.step} for "
-                        f"{job.key}; run the surrogate in float32",
-                        (job.key,),
-                    )
+    def _voices(
+        self, jobs: Sequence[PhotoJob], moving: list[nn.Parameter], mine: dict[str, Tensor]
+    ) -> dict[str, Report]:
+        """What this rank's surrogates say, one after the other: activations of one exist at a time.
+
+        Args:
+            jobs: all photos of the step.
+            moving: the parameters that take this step.
+            mine: filled with name -> its part of the gradient, flat, zero where it rests.
+
+        Returns:
+            Name -> photo key -> term -> loss.
+        """
+        said: dict[str, Report] = {}
+        for name in self.residence.ordered(list(self.members)):
+            duties = {j.key: self._schedule.on_duty(j.key, j.attempt, j.step) for j in jobs}
+            factors = {key: duty[name] for key, duty in duties.items() if name in duty}
+            owners = {id(p): j for j in jobs for p in j.parameters.values() if j.key in factors}
+            found: dict[int, Tensor] = {}
+            said[name] = {}
+            if factors:
+                self.residence.fetch(name)
+                found, said[name] = self._voice(name, factors, owners, moving)
+            parts = [found.get(id(p), torch.zeros_like(p)).flatten() for p in moving]
+            mine[name] = torch.cat(parts).detach()
+        return said
+
+    def _voice(
+        self,
+        name: str,
+        factors: Mapping[str, float],
+        owners: Mapping[int, PhotoJob],
+        moving: Sequence[nn.Parameter],
+    ) -> tuple[dict[int, Tensor], Report]:
+        """One surrogate's weighted gradient by parameter, and its losses by photo."""
+        member, jobs = self.members[name], list({j.key: j for j in owners.values()}.values())
+        canvases = [self._transformed(job, self.cloaked_canvas(job)) for job in jobs]
+        entries = [member.drawn(job) for job in jobs]
+        losses = self._losses(name, jobs, canvases, entries)
+        weights = torch.tensor([factors[j.key] for j in jobs]).to(losses["total"])
+        total = losses["total"] * weights if self._norm == "none" else losses["total"]
+        wanted = [p for p in moving if id(p) in owners]
+        found: dict[int, Tensor] = {}
+        for parameter, gradient in zip(
+            wanted, torch.autograd.grad(total.sum(), wanted), strict=True
+        ):
+            job = owners[id(parameter)]
+            self._check_gradient(name, job, parameter, gradient)
+            if self._norm != "none":
+                gradient = factors[job.key] * normalised(gradient, self._norm)
+            found[id(parameter)] = gradient
+        return found, {
+            job.key: {term: values[i].item() for term, values in losses.items()}
+            for i, job in enumerate(jobs)
+        }
 
     def _losses(
         self,
+        name: str,
         jobs: Sequence[PhotoJob],
-        index: int,
         canvases: Sequence[Tensor],
         entries: Sequence[PoolEntry],
     ) -> dict[str, Tensor]:
-        """Term -> loss per photo [B] under one surrogate, and their weighted "total"."""
-        surrogate, request = self.surrogates[index].surrogate, self._requests[index]
-        views = self._render(canvases, [e.view for e in entries], surrogate)
-        draw = join_draws([e.draw for e in entries]) if request.needs_denoiser else None
-        cloak = observe(surrogate, views, draw, request)
-        references = {
-            name: join([e.references[name] for e in entries]) for name in sorted(request.references)
-        }
-        keys, step = [job.key for job in jobs], max(job.step for job in jobs)
-        found: dict[str, Tensor] = {}
-        for name, objective in self.objectives.items():
-            found[name] = objective.loss(surrogate, cloak, references, keys, step)
-        weights = [o.weight for o in self.objectives.values()]
-        total = torch.stack([w * v for w, v in zip(weights, found.values(), strict=True)]).sum(
-            dim=0
-        )
-        return {**found, "total": total}
+        """A surrogate's losses; one that is no number names the surrogate as well."""
+        try:
+            return self.members[name].losses(jobs, canvases, entries)
+        except NonFiniteLoss as failure:
+            if len(self.weights) == 1:
+                raise
+            raise NonFiniteLoss(f"surrogate {name}: {failure}", failure.keys) from failure
 
-    def _render(
-        self, canvases: Sequence[Tensor], views: Sequence[View], surrogate: Surrogate
-    ) -> Tensor:
-        return torch.cat(
-            [
-                self.framing.render(canvas, view, surrogate.view_size)
-                for canvas, view in zip(canvases, views, strict=True)
-            ]
-        )
+    def _check_gradient(
+        self, name: str, job: PhotoJob, parameter: nn.Parameter, gradient: Tensor
+    ) -> None:
+        if not torch.isfinite(gradient).all():
+            part = next(n for n, p in job.parameters.items() if p is parameter)
+            under = f" under surrogate {name}" if len(self.weights) > 1 else ""
+            raise NonFiniteLoss(
+                f"the gradient of {part!r}{under} became non-finite at step {job.step} for "
+                f"{job.key}; run the surrogate in float32",
+                (job.key,),
+            )
+
+    def _terms(self, job: PhotoJob, losses: Mapping[str, Report]) -> dict[str, float]:
+        """One photo's line of the report."""
+        terms = {"total": 0.0}
+        for name, weight in self.weights.items():
+            for term, value in losses[name].get(job.key, {}).items():
+                if term != "total":
+                    terms[f"{name}/{term}"] = value
+                    continue
+                terms["total"] += weight * value
+                if len(self.weights) > 1:
+                    terms[f"{name}/total"] = value
+        return terms
 
     def _transformed(self, job: PhotoJob, canvas: Tensor) -> Tensor:
         if not self.transforms:
@@ -215,56 +288,6 @@ class CloakLoop:
         chosen = int(torch.randint(len(self.transforms), (), generator=generator))
         return self.transforms[chosen].apply(canvas, generator)
 
-    def _drawn_index(self, job: PhotoJob) -> int:
-        generator = generator_for(self.seed, job.key, job.step, f"draw{job.attempt}")
-        return int(torch.randint(self.config.num_draws, (), generator=generator))
-
-    @torch.no_grad()
-    def _entry(self, job: PhotoJob, index: int, number: int) -> PoolEntry:
-        """The pool's entry of this number, made on first use with its references."""
-        pool = job.pools[index].entries
-        if number in pool:
-            return pool[number]
-        surrogate, request = self.surrogates[index].surrogate, self._requests[index]
-        generator = generator_for(self.seed, job.key, number, f"pool{index}")
-        if number >= VERIFICATION:
-            view = self.framing.main_view(job.photo_size, surrogate.view_size, job.faces)
-        else:
-            view = self.framing.draw_view(job.photo_size, surrogate.view_size, job.faces, generator)
-        clean = self._render([job.canvas], [view], surrogate)
-        clip = clean[:, None].expand(-1, surrogate.num_frames, -1, -1, -1)
-        draw = surrogate.draw(
-            surrogate.encode_clip(clip),
-            [generator],
-            [self.config.prompt],
-            (self.config.timestep_low, self.config.timestep_high),
-        )
-        entry = PoolEntry(view=view, draw=draw)
-        if "clean" in request.references:
-            entry.references["clean"] = split(observe(surrogate, clean, draw, request), 0)
-        if "anchor" in request.references:
-            entry.references["anchor"] = self._anchor(index, draw, request)
-        pool[number] = entry
-        return entry
-
-    def _anchor(self, index: int, draw: Draw, request: TapRequest) -> Observation:
-        """The anchor image at a draw; its condition is computed once per surrogate."""
-        surrogate = self.surrogates[index].surrogate
-        known = self._anchors[index]
-        if known is None:
-            views = anchor_image(self.config.anchor, *surrogate.view_size).to(surrogate.device)
-            known = split(
-                Observation(views=views, condition=surrogate.condition(views, request.encoder)), 0
-            )
-            self._anchors[index] = known
-        if not request.needs_denoiser:
-            return known
-        assert known.condition is not None
-        denoised = surrogate.denoise(known.condition, draw, request.denoiser, request.prediction)
-        whole = Observation(views=known.views, condition=known.condition, denoised=denoised)
-        return split(whole, 0)
-
-    @torch.no_grad()
     def judge(self, job: PhotoJob, canvas: Tensor) -> float:
         """Weighted loss of any canvas of this photo at the fixed verification draws.
 
@@ -272,10 +295,48 @@ class CloakLoop:
             job: the photo (its clean canvas defines clip and references).
             canvas: [1, 3, h, w] in [0, 1]: clean, cloaked, or cloaked and purified.
         """
-        values = []
-        for index, weighted in enumerate(self.surrogates):
-            for number in range(self.config.num_verification_draws):
-                entry = self._entry(job, index, VERIFICATION + number)
-                losses = self._losses([job], index, [canvas.to(job.canvas)], [entry])
-                values.append(weighted.weight * losses["total"][0].item())
-        return sum(values) / self.config.num_verification_draws
+        return self.judge_all(job, [canvas])[0].total
+
+    def judge_all(self, job: PhotoJob, canvases: Sequence[Tensor]) -> list[Judgement]:
+        """What the whole ensemble makes of some pictures of a photo.
+
+        All peers call it; the pictures are the leader's (none if it has none to show).
+
+        Args:
+            job: the photo.
+            canvases: pictures [1, 3, h, w] in [0, 1]; on a peer that does not lead, ignored.
+
+        Raises:
+            NonFiniteLoss: a loss is no number; on all peers.
+        """
+        pictures = self.peers.from_leader(list(canvases))
+        said = self.peers.together(lambda: self._opinions(job, pictures))
+        losses = {name: found for part in said for name, found in part.items()}
+        return [
+            self._judgement({name: losses[name][i] for name in self.weights})
+            for i in range(len(pictures))
+        ]
+
+    @torch.no_grad()
+    def _opinions(self, job: PhotoJob, pictures: Sequence[Tensor]) -> dict[str, list[list[float]]]:
+        """Name -> picture -> loss at each verification draw, for this rank's surrogates."""
+        said: dict[str, list[list[float]]] = {}
+        numbers = range(VERIFICATION, VERIFICATION + self.config.num_verification_draws)
+        for name in self.residence.ordered(list(self.members)) if pictures else ():
+            self.residence.fetch(name)
+            entries = [self.members[name].entry(job, number) for number in numbers]
+            said[name] = [
+                [
+                    self._losses(name, [job], [picture.to(job.canvas)], [entry])["total"].item()
+                    for entry in entries
+                ]
+                for picture in pictures
+            ]
+        return said
+
+    def _judgement(self, losses: Mapping[str, Sequence[float]]) -> Judgement:
+        weighted = [self.weights[name] * v for name, values in losses.items() for v in values]
+        return Judgement(
+            total=sum(weighted) / self.config.num_verification_draws,
+            by_surrogate={name: sum(v) / len(v) for name, v in losses.items()},
+        )

@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anti_i2v_lit.data.codecs import PHOTO_SUFFIXES
+from anti_i2v_lit.data.shards.listing import ShardListing, list_shard
+from anti_i2v_lit.data.shards.reading import (
+    ForwardReader,
+    ShardSample,
+    expand_shards,
+    is_shard,
+    open_shard,
+)
 
 # Picture formats that are not cloaked but must not be passed over in silence: their owner would
 # believe them protected. Reading them gives a refusal with a reason.
@@ -19,17 +27,28 @@ heifs heics avifs dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw x3f 3f
 REFUSED_SUFFIXES = frozenset(f".{name}" for name in _REFUSED.split())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """One photo to be cloaked.
 
     Attributes:
         key: posix path with suffix relative to the input; unique, stable, without "..".
-        path: where the file is.
+        path: where the file is; for a photo in a shard, a path that leads through the tar.
+        sample: the sample of a shard that the photo is; None for a file of its own.
     """
 
     key: str
     path: Path
+    sample: ShardSample | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the photo's file or member.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        return self.path.stat().st_size if self.sample is None else self.sample.photo.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +59,13 @@ class Scan:
         sources: photos, sorted by key.
         broken: (key, reason) of names that cannot be followed: loops, dead links, no permission.
         ignored: number of files that are not pictures by their suffix.
+        shards: the shards among the inputs, by name; their samples are in `sources` and `broken`.
     """
 
     sources: tuple[SourceFile, ...]
     broken: tuple[tuple[str, str], ...]
     ignored: int
+    shards: tuple[ShardListing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,10 +76,12 @@ class _Entry:
 
 
 def scan(inputs: Sequence[str], out: Path) -> Scan:
-    """List the photos of files, folders (recursively, links followed) and globs.
+    """List the photos of files, folders (recursively, links followed), globs and tar shards.
 
     With one folder or glob, keys are relative to it; with several inputs, keys of a folder start
-    with the folder's own name. The order of the inputs does not matter.
+    with the folder's own name, and keys of a shard always with the shard's. The order of the
+    inputs does not matter. Shards are given as webdataset takes them: names with braces, pipes
+    and URLs.
 
     Raises:
         ValueError: an input that does not exist, an output folder that equals, contains or lies
@@ -67,7 +90,8 @@ def scan(inputs: Sequence[str], out: Path) -> Scan:
     if not inputs:
         raise ValueError("no photos given: name files, folders or globs")
     entries: dict[str, _Entry] = {}
-    for given in inputs:
+    shards = _shards([word for word in inputs if _means_shards(word)], Path(out))
+    for given in (word for word in inputs if not _means_shards(word)):
         for entry in _entries(given, Path(out), prefixed=len(inputs) > 1):
             known = entries.get(entry.path)
             if known is None or entry.key < known.key:
@@ -76,7 +100,12 @@ def scan(inputs: Sequence[str], out: Path) -> Scan:
     _check_distinct(chosen)
     sources = [SourceFile(key=e.key, path=Path(e.path)) for e in chosen if not e.problem]
     broken = [(e.key, e.problem) for e in chosen if e.problem]
-    if not chosen:
+    for shard in shards:
+        folder = Path(shard.shard.url)
+        names = ((key, sample, sample.photo.name) for key, sample in shard.samples.items())
+        sources += [SourceFile(key=k, path=folder / n, sample=s) for k, s, n in names]
+        broken += shard.broken.items()
+    if not chosen and not shards:
         raise ValueError(
             f"no photos found in {', '.join(inputs)} ({ignored} other files were passed over); "
             f"looked for {', '.join(sorted(PHOTO_SUFFIXES))}"
@@ -85,7 +114,34 @@ def scan(inputs: Sequence[str], out: Path) -> Scan:
         sources=tuple(sorted(sources, key=lambda s: s.key)),
         broken=tuple(sorted(broken)),
         ignored=ignored,
+        shards=shards,
     )
+
+
+def _means_shards(word: str) -> bool:
+    return is_shard(word) and not os.path.isdir(word)
+
+
+def _shards(words: Sequence[str], out: Path) -> tuple[ShardListing, ...]:
+    """The shards that words mean, by name; their headers are read, their photos are not."""
+    reader = ForwardReader()
+    urls: dict[str, str] = {}
+    for word in words:
+        expanded = expand_shards(word)
+        if glob.has_magic(word) and len(expanded) == 1 and not os.path.exists(word):
+            expanded = sorted(glob.glob(word, recursive=True)) or expanded
+        for url in expanded:
+            shard = open_shard(url, reader)
+            if os.path.isfile(url):
+                _check_not_in(os.path.abspath(url), out)
+            known = urls.setdefault(shard.name, url)
+            if known != url:
+                raise ValueError(
+                    f"{known} and {url} would both be written as {shard.name}.tar; "
+                    "run twice with different --out folders"
+                )
+    wanted = PHOTO_SUFFIXES | REFUSED_SUFFIXES
+    return tuple(list_shard(open_shard(urls[name], reader), wanted) for name in sorted(urls))
 
 
 def _by_suffix(entries: list[_Entry]) -> tuple[list[_Entry], int]:

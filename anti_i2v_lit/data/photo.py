@@ -28,12 +28,14 @@ class DecodedPhoto:
         path: the original file, never written to.
         source_sha256: hex digest of the original file.
         picture: samples and metadata as stored in the file.
+        caption: what a shard says about the photo; "" where nothing does.
     """
 
     key: str
     path: Path
     source_sha256: str
     picture: Picture
+    caption: str = ""
 
     @property
     def format(self) -> str:

@@ -42,7 +42,7 @@ def read_photo(source: SourceFile, config: ReadingConfig) -> DecodedPhoto:
         PhotoFailure: with a reason for its owner: unreadable, empty, damaged, truncated, too
             large, animated, named as another format than it is, or of a kind not handled.
     """
-    data = _bytes_of(source, config)
+    data, caption = _content_of(source, config)
     codec = CODECS.load(_format_of(source, data))()
     width, height = codec.size(data)
     _check_size(width, height, config)
@@ -51,23 +51,36 @@ def read_photo(source: SourceFile, config: ReadingConfig) -> DecodedPhoto:
         path=source.path,
         source_sha256=hashlib.sha256(data).hexdigest(),
         picture=codec.decode(data),
+        caption=caption,
     )
+
+
+def _content_of(source: SourceFile, config: ReadingConfig) -> tuple[bytes, str]:
+    """The file's bytes and the photo's caption."""
+    if source.sample is None:
+        data, caption = _bytes_of(source, config), ""
+    else:
+        _check_fits(source.sample.photo.size, config)
+        data, caption = source.sample.load()
+    if not data:
+        raise PhotoFailure("the file is empty (zero bytes)")
+    return data, caption
+
+
+def _check_fits(size: int, config: ReadingConfig) -> None:
+    free = available_memory_bytes()
+    if free is not None and 2 * size > free * config.memory_fraction:
+        raise PhotoFailure(f"a file of {size / 1e9:.1f} GB does not fit into memory")
 
 
 def _bytes_of(source: SourceFile, config: ReadingConfig) -> bytes:
     try:
         if not source.path.is_file():
             raise PhotoFailure("not a file")
-        size = source.path.stat().st_size
-        free = available_memory_bytes()
-        if free is not None and 2 * size > free * config.memory_fraction:
-            raise PhotoFailure(f"a file of {size / 1e9:.1f} GB does not fit into memory")
-        data = source.path.read_bytes()
+        _check_fits(source.path.stat().st_size, config)
+        return source.path.read_bytes()
     except OSError as error:
         raise PhotoFailure(f"the file cannot be read: {error.strerror or error}") from error
-    if not data:
-        raise PhotoFailure("the file is empty (zero bytes)")
-    return data
 
 
 def _format_of(source: SourceFile, data: bytes) -> str:

@@ -188,6 +188,7 @@ class CloakModule(pl.LightningModule):
             canvas=canvas.to(self.device).contiguous(),
             faces=loaded.faces,
             budget_8bit=self.settings.attack.budget_8bit,
+            caption=loaded.decoded.caption,
         )
 
     def _largest_view(self) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def _candidate(source: SourceFile, settings: Settings) -> Candidate:
     return Candidate(
         key=source.key,
         format=decoded.format,
-        size_bytes=source.path.stat().st_size,
+        size_bytes=source.size_bytes,
         pixels=height * width,
     )
 
@@ -112,6 +112,7 @@ def _seconds_per_step(settings: Settings, source: SourceFile, steps: int) -> flo
         canvas=canvas.to(device),
         faces=(),
         budget_8bit=settings.attack.budget_8bit,
+        caption=decoded.caption,
     )
     loop.begin(job)
     optimiser = SignDescent(settings.attack.momentum)

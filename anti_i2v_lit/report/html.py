@@ -22,6 +22,7 @@ from markupsafe import Markup
 from anti_i2v_lit import __version__
 from anti_i2v_lit.archive.files import sha256_of, write_whole
 from anti_i2v_lit.archive.ledger import Ledger
+from anti_i2v_lit.archive.outputs import file_of, locate
 from anti_i2v_lit.archive.plan import duration_text
 from anti_i2v_lit.archive.reasons import group_reasons
 from anti_i2v_lit.archive.row import STATUSES, Row
@@ -118,15 +119,15 @@ def _cards(folder: Path, rows: list[Row]) -> list[Card]:
     cards = []
     for number, row in enumerate(rows):
         pictures = photo_pictures(
-            source_path(folder, row), folder / row.output, with_crop=number < CROPS_SHOWN
+            source_path(folder, row), locate(folder, row.output), with_crop=number < CROPS_SHOWN
         )
         cards.append(Card(row=row, pictures=pictures, link=_link(row)))
     return cards
 
 
 def _link(row: Row) -> str:
-    """A relative address of the cloak; never one with a scheme."""
-    return "./" + urllib.parse.quote(os.fsencode(row.output))
+    """A relative address of the cloak or of its shard; never one with a scheme."""
+    return "./" + urllib.parse.quote(os.fsencode(file_of(row.output)))
 
 
 def _cells(row: Row) -> list[Cell]:

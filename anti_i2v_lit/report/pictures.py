@@ -13,6 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
+from anti_i2v_lit.tars import open_path
+
 THUMBNAIL_PIXELS = 240
 CROP_PIXELS = 320
 RESIDUAL_GAIN = 10
@@ -54,7 +56,7 @@ def photo_pictures(source: Path | None, output: Path, *, with_crop: bool) -> Pho
     patterns are averaged exactly as the eye averages them at that size.
 
     Args:
-        source: the original; None when it cannot be reached.
+        source: the original; None when it cannot be reached. Both may lie in a tar.
         output: the cloak.
         with_crop: also make the full-resolution crop.
     """
@@ -86,7 +88,7 @@ def _read(path: Path) -> tuple[Pixels | None, str]:
     """Upright 8-bit sRGB pixels [H, W, 3], or None and why not."""
     pillow_heif.register_heif_opener()
     try:
-        with Image.open(path) as image:
+        with open_path(path) as stream, Image.open(stream) as image:
             upright = ImageOps.exif_transpose(image)
         return np.asarray(_to_srgb(upright)), ""
     except FileNotFoundError:
@@ -100,7 +102,7 @@ def _read(path: Path) -> tuple[Pixels | None, str]:
 def _read_tiff(path: Path) -> tuple[Pixels | None, str]:
     """What Pillow lacks: TIFF of 16 bits per channel, shown with its upper 8."""
     try:
-        with tifffile.TiffFile(path) as stored:
+        with open_path(path) as stream, tifffile.TiffFile(stream) as stored:
             page = stored.pages.first
             samples = page.asarray()
             tag = page.tags.get("Orientation")
