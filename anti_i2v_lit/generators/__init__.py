@@ -9,5 +9,7 @@ GENERATORS: Registry[VideoGenerator] = Registry(
     {
         "cogvideox": "anti_i2v_lit.generators.cogvideox:CogVideoXGenerator",
         "svd": "anti_i2v_lit.generators.svd:SVDGenerator",
+        "wan_2_1": "anti_i2v_lit.generators.wan:Wan21Generator",
+        "wan_2_2": "anti_i2v_lit.generators.wan:Wan22Generator",
     },
 )
