@@ -21,7 +21,7 @@ VIEW_PIXELS = 32
 
 
 def tiny_cogvideox(
-    generation: Literal["1.0", "1.5"] = "1.0",
+    generation: Literal["1.0", "1.5", "2B"] = "1.0",
     *,
     temporal_ratio: int = 4,
     num_frames: int = 5,
@@ -32,7 +32,8 @@ def tiny_cogvideox(
     Args:
         generation: "1.0" has the switches of CogVideoX-5B-I2V (learned and rotary positions);
             "1.5" those of CogVideoX1.5-5B-I2V (`patch_size_t` 2, `ofs`, inverted latent scale,
-            rotary positions only).
+            rotary positions only); "2B" those of CogVideoX-2B (sinusoidal positions only) with
+            room for the image latent, as in image-to-video models that were tuned from it.
         temporal_ratio: video frames per latent frame after the first; 4 as published, 1 as in
             the packaged model.
         num_frames: length of its clips in video frames.
@@ -99,8 +100,8 @@ def _transformer(
         temporal_compression_ratio=temporal_ratio,
         max_text_seq_length=TEXT_TOKENS,
         spatial_interpolation_scale=1.0,
-        use_rotary_positional_embeddings=True,
-        use_learned_positional_embeddings=not newer,
+        use_rotary_positional_embeddings=generation != "2B",
+        use_learned_positional_embeddings=generation == "1.0",
     ).eval()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -18,7 +19,11 @@ from anti_i2v_lit.checkpoints import cogvideox_view_size, torch_dtype
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.miniatures import tiny_cogvideox
 from anti_i2v_lit.surrogates.base import Surrogate
-from anti_i2v_lit.surrogates.cogvideox_denoiser import Rotary, TappedTransformer
+from anti_i2v_lit.surrogates.cogvideox_denoiser import (
+    Rotary,
+    TappedTransformer,
+    keep_learned_positions,
+)
 from anti_i2v_lit.surrogates.cogvideox_encoder import PhotoEncoder
 from anti_i2v_lit.surrogates.cogvideox_loading import CogVideoXParts, load_parts, parts_of
 from anti_i2v_lit.surrogates.parameterisation import (
@@ -39,7 +44,10 @@ class CogVideoXSurrogateConfig:
         dtype: precision of the weights, "float32" or "bfloat16"; photos, latents, predictions
             and features outside the model are float32 always.
         num_frames: length of the reference clip, video frames; 0 for the model's own. Fewer cost
-            less: the published models make one latent frame of 1, two of 5, 13 of 49.
+            less. The published models make one latent frame of 1 to 4 video frames, two of 5 to
+            8, 13 of 49: with four, the denoiser sees a still picture and its temporal attention
+            has nothing to attend to; five is the shortest clip in which a frame without the photo
+            depends on the frame with it.
         height: of the views, pixels; 0 for the model's own. CogVideoX1.5 has no single size of
             its own (it was trained at 768 x 1360): give one.
         width: of the views, pixels; 0 for the model's own.
@@ -47,6 +55,9 @@ class CogVideoXSurrogateConfig:
             about a third more time for a fraction of the memory; on or off.
         prompt_cache: folder for prompt embeddings, so that the text encoder (9.5 GB for the
             published models) is not loaded again by the next run; "" for memory only.
+        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
+            are embedded on the CPU when they come up, so that the text encoder never lies beside
+            the denoiser.
     """
 
     path: str = "embedded"
@@ -56,6 +67,7 @@ class CogVideoXSurrogateConfig:
     width: int = 0
     activation_checkpointing: bool = False
     prompt_cache: str = ""
+    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
@@ -72,8 +84,9 @@ class CogVideoXSurrogate(Surrogate):
     """A CogVideoX image-to-video diffusion transformer with its causal autoencoder.
 
     Yang et al. 2024, "CogVideoX", arXiv 2408.06072; the computation is that of diffusers'
-    `CogVideoXImageToVideoPipeline`, with one deliberate difference: where the pipeline samples
-    the autoencoder's posterior, this takes its mean, so that gradients do not depend on a draw.
+    `CogVideoXImageToVideoPipeline`, with two deliberate differences: where the pipeline samples
+    the autoencoder's posterior, this takes its mean, so that gradients do not depend on a draw;
+    and a model with learned positions keeps them in clips shorter than its own.
 
     Args:
         config: settings.
@@ -90,7 +103,8 @@ class CogVideoXSurrogate(Surrogate):
         self, config: CogVideoXSurrogateConfig, parts: CogVideoXParts | None = None
     ) -> None:
         if parts is None:
-            parts = load_parts(config.path, torch_dtype(config.dtype), config.prompt_cache)
+            dtype = torch_dtype(config.dtype)
+            parts = load_parts(config.path, dtype, config.prompt_cache, config.prompts)
         self._dtype = parts.transformer.dtype
         self._prompts = parts.prompts
         settings: Any = parts.transformer.config
@@ -106,6 +120,8 @@ class CogVideoXSurrogate(Surrogate):
         self._size = cogvideox_view_size(
             self._settings, self._spatial_ratio, config.height, config.width
         )
+        latent_frames = math.ceil(self._frames / vae.temporal_compression_ratio)
+        keep_learned_positions(parts.transformer, latent_frames)
         self._warn_of_untrained_length()
         self._denoiser = TappedTransformer(
             parts.transformer, parts.scheduler.alphas_cumprod, config.activation_checkpointing
@@ -217,7 +233,7 @@ class CogVideoXSurrogate(Surrogate):
     def _warn_of_untrained_length(self) -> None:
         if not self._settings.use_learned_positional_embeddings:
             return
-        if self._frames != self._settings.sample_frames:
+        if self._frames > self._settings.sample_frames:
             warnings.warn(
                 f"this model has learned positions for {self._settings.sample_frames} frames; at "
                 f"{self._frames} it runs with sinusoidal ones, as the diffusers pipeline does",

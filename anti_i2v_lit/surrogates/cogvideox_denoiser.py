@@ -19,6 +19,30 @@ Rotary = tuple[Tensor, Tensor]
 _OFFSET = 2.0
 
 
+def keep_learned_positions(
+    transformer: CogVideoXTransformer3DModel, num_latent_frames: int
+) -> None:
+    """Let a model with learned positions take shorter clips at those of its first frames.
+
+    Without this, diffusers gives such clips sinusoidal positions, which CogVideoX-5B-I2V never
+    saw; the first frames of an attacker's clip have the learned ones. Models with other
+    positions, and clips that are not shorter, are left as they are.
+
+    Args:
+        transformer: changed in place.
+        num_latent_frames: of the clips to come.
+    """
+    embed: Any = transformer.patch_embed
+    ratio = embed.temporal_compression_ratio
+    learned = (embed.sample_frames - 1) // ratio + 1
+    if not embed.use_learned_positional_embeddings or num_latent_frames >= learned:
+        return
+    per_frame = (embed.sample_height // embed.patch_size) * (embed.sample_width // embed.patch_size)
+    end = embed.max_text_seq_length + num_latent_frames * per_frame
+    embed.pos_embedding = embed.pos_embedding[:, :end].clone()
+    embed.sample_frames = (num_latent_frames - 1) * ratio + 1
+
+
 class TappedTransformer(nn.Module):
     """The denoiser with its taps.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from anti_i2v_lit.checkpoints import COGVIDEOX, checkpoint_folder, quiet_loading
 from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
 from anti_i2v_lit.surrogates.prompts import (
     PromptCache,
     PromptEmbedder,
@@ -40,7 +42,7 @@ class CogVideoXParts:
 
     Attributes:
         transformer: the denoiser.
-        vae: the autoencoder; the surrogate removes its decoder.
+        vae: the autoencoder, with or without its decoder, which a surrogate removes.
         scheduler: noise schedule and prediction type.
         prompts: texts to embeddings.
     """
@@ -51,13 +53,19 @@ class CogVideoXParts:
     prompts: PromptEmbedder
 
 
-def load_parts(path: str, dtype: torch.dtype, prompt_cache: str) -> CogVideoXParts:
-    """Load transformer and autoencoder straight in `dtype`; the text encoder stays on disk.
+def load_parts(
+    path: str, dtype: torch.dtype, prompt_cache: str, prompts: Sequence[str] = ()
+) -> CogVideoXParts:
+    """Load transformer and the encoder half of the autoencoder straight in `dtype`.
+
+    Weights in that precision on disk stay mapped from their files until they are moved to a
+    device, so that the processes of one machine share one copy.
 
     Args:
         path: "embedded" or a local folder.
         dtype: of all weights.
         prompt_cache: folder of prompt embeddings, or "" for memory only.
+        prompts: texts to embed before the transformer is loaded.
 
     Raises:
         ValueError: no such folder, or not a CogVideoX image-to-video folder.
@@ -65,24 +73,23 @@ def load_parts(path: str, dtype: torch.dtype, prompt_cache: str) -> CogVideoXPar
     folder = checkpoint_folder(path, COGVIDEOX)
     settings = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     check_in(str(settings.get("_class_name")), _SCHEDULERS, "CogVideoX scheduler class")
+    embedder = _embedder(folder, dtype, prompt_cache)
+    if prompts:
+        embedder.prepare(prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with quiet_loading():
         transformer = CogVideoXTransformer3DModel.from_pretrained(
-            folder, subfolder="transformer", torch_dtype=dtype, local_files_only=True
+            folder,
+            subfolder="transformer",
+            torch_dtype=dtype,
+            low_cpu_mem_usage=True,
+            local_files_only=True,
         )
-        vae = AutoencoderKLCogVideoX.from_pretrained(
-            folder, subfolder="vae", torch_dtype=dtype, local_files_only=True
-        )
-    _check_image_to_video(transformer, folder)
-    max_tokens = transformer.config.max_text_seq_length
-    cache = None
-    if prompt_cache:
-        key = text_model_key(folder, max_tokens, dtype)
-        cache = PromptCache(Path(prompt_cache).expanduser(), key)
+        vae = load_without_decoder(AutoencoderKLCogVideoX, folder / "vae", dtype)
     return CogVideoXParts(
         transformer=transformer,
         vae=vae,
         scheduler=_SCHEDULERS[settings["_class_name"]].from_config(settings),
-        prompts=PromptEmbedder(partial(_load_text_model, folder, dtype), max_tokens, dtype, cache),
+        prompts=embedder,
     )
 
 
@@ -104,6 +111,17 @@ def parts_of(pipeline: CogVideoXImageToVideoPipeline) -> CogVideoXParts:
     )
 
 
+def _embedder(folder: Path, dtype: torch.dtype, prompt_cache: str) -> PromptEmbedder:
+    settings: Any = CogVideoXTransformer3DModel.load_config(folder / "transformer")
+    _check_image_to_video(settings, folder)
+    max_tokens = settings["max_text_seq_length"]
+    cache = None
+    if prompt_cache:
+        key = text_model_key(folder, max_tokens, dtype)
+        cache = PromptCache(Path(prompt_cache).expanduser(), key)
+    return PromptEmbedder(partial(_load_text_model, folder, dtype), max_tokens, dtype, cache)
+
+
 def _load_text_model(folder: Path, dtype: torch.dtype) -> TextModel:
     with quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
@@ -113,11 +131,11 @@ def _load_text_model(folder: Path, dtype: torch.dtype) -> TextModel:
     return tokenizer, encoder.eval()
 
 
-def _check_image_to_video(transformer: CogVideoXTransformer3DModel, folder: Path) -> None:
-    config: Any = transformer.config
-    if config.in_channels != 2 * config.out_channels:
+def _check_image_to_video(settings: Mapping[str, Any], folder: Path) -> None:
+    channels, answered = settings["in_channels"], settings["out_channels"]
+    if channels != 2 * answered:
         raise ValueError(
-            f"path: {folder} is a text-to-video model ({config.in_channels} input channels for "
-            f"{config.out_channels} output channels); an image-to-video model such as "
+            f"path: {folder} is a text-to-video model ({channels} input channels for "
+            f"{answered} output channels); an image-to-video model such as "
             f"{COGVIDEOX.source} is needed, whose input has room for the image latent"
         )

@@ -1,4 +1,9 @@
-"""Prompt embeddings: made once by a text encoder that is loaded for that and dropped again."""
+"""Prompt embeddings: made once by a text encoder that is loaded for that and dropped again.
+
+The encoder never lies beside a denoiser in the memory of one device: texts that are known
+beforehand are embedded by `prepare`, on the device, before the denoiser is loaded; a text that
+comes up later is embedded on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -103,15 +108,26 @@ class PromptEmbedder:
         self._load, self._max_tokens, self._dtype, self._cache = load, max_tokens, dtype, cache
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
+    def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
+        """Make the embeddings of known texts on a device, before a denoiser fills it.
+
+        The text encoder is loaded at most once, for the texts that neither memory nor disk holds,
+        and is released before the return; the embeddings wait in the CPU's memory.
+        """
+        new = [text for text in dict.fromkeys(prompts) if self._recall(text) is None]
+        if new:
+            made = self._make(new, device)
+            self._known.update({text: value.cpu() for text, value in made.items()})
+
     def embed(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """Return embeddings [B, max_tokens, D] on a device.
 
         The text encoder is loaded at most once per call, for the texts that neither memory nor
-        disk holds, runs on `device`, and is released before the return.
+        disk holds, runs on the CPU, and is released before the return.
         """
         found = {text: self._recall(text) for text in dict.fromkeys(prompts)}
         new = [text for text, value in found.items() if value is None]
-        made = self._make(new, device) if new else {}
+        made = self._make(new, torch.device("cpu")) if new else {}
         rows = {}
         for text, value in found.items():
             # Kept where last used: a run asks for the same few texts at every step.

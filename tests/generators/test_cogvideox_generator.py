@@ -38,6 +38,17 @@ def test_clip_is_that_of_the_pipelines_own_call(
     assert found.shape == (2, frames, 3, 32, 32)
     pipeline = CogVideoXImageToVideoPipeline.from_pretrained(tmp_path)
     pipeline.set_progress_bar_config(disable=True)
+    together = pipeline(
+        image=photos(),
+        prompt=PROMPTS,
+        num_frames=frames,
+        num_inference_steps=3,
+        guidance_scale=guidance,
+        max_sequence_length=TEXT_TOKENS,
+        generator=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
+        output_type="pt",
+    ).frames
+    assert torch.equal(found, together)
     for i, seed in enumerate((3, 4)):
         expected = pipeline(
             image=photos()[i : i + 1],

@@ -19,7 +19,14 @@ from anti_i2v_lit.surrogates.cogvideox_loading import parts_of
 from anti_i2v_lit.types import Draw
 
 # (generation, video frames per latent frame, video frames); 9 frames of 1.5 need a padding frame.
-VARIANTS = [("1.0", 4, 5), ("1.0", 4, 9), ("1.0", 1, 5), ("1.5", 4, 5), ("1.5", 4, 9)]
+VARIANTS = [
+    ("1.0", 4, 5),
+    ("1.0", 4, 9),
+    ("1.0", 1, 5),
+    ("1.5", 4, 5),
+    ("1.5", 4, 9),
+    ("2B", 4, 9),
+]
 PROMPTS = ["a person is talking", "smile"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,44 @@ def test_text_model_is_loaded_once_for_new_texts_only() -> None:
     assert loader.calls == 1
     embed(["a", "c"], CPU)
     assert loader.calls == 2
+
+
+def test_prepared_texts_need_no_encoder_later() -> None:
+    loader = CountingLoader()
+    prepared = embedder(loader)
+    prepared.prepare(["a cat", "smile", "a cat"], CPU)
+    assert loader.calls == 1
+    found = prepared.embed(["smile", "a cat"], CPU)
+    prepared.prepare(["smile"], CPU)
+    assert loader.calls == 1
+    assert torch.equal(found, embedder(CountingLoader()).embed(["smile", "a cat"], CPU))
+
+
+def test_the_encoder_is_gone_when_its_texts_are_embedded() -> None:
+    encoders = []
+
+    def load():
+        pipeline = tiny_cogvideox()
+        encoders.append(weakref.ref(pipeline.text_encoder))
+        return pipeline.tokenizer, pipeline.text_encoder
+
+    short_lived = PromptEmbedder(load, TEXT_TOKENS, torch.float32)
+    short_lived.prepare(["a cat"], CPU)
+    short_lived.embed(["smile"], CPU)
+    assert [encoder() for encoder in encoders] == [None, None]
+
+
+def test_texts_that_come_up_later_are_embedded_on_the_cpu() -> None:
+    pipeline = tiny_cogvideox()
+    seen: list[torch.device] = []
+    pipeline.text_encoder.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].device)
+    )
+    embedder = PromptEmbedder(
+        lambda: (pipeline.tokenizer, pipeline.text_encoder), TEXT_TOKENS, torch.float32
+    )
+    assert embedder.embed(["a cat"], torch.device("meta")).device.type == "meta"
+    assert seen == [CPU]
 
 
 def test_disk_serves_the_next_run(tmp_path: Path) -> None:
