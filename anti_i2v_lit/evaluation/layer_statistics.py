@@ -1,7 +1,7 @@
 """Numbers that say how semantic a layer's features are, and its principal components as colours.
 
-All take tokens that were centred and scaled by `comparable_tokens` first: residual streams differ
-in size by orders of magnitude between blocks, and the position of a token is written into it.
+Tokens are centred and scaled by `comparable_tokens` before they are compared: residual streams
+differ in size by orders of magnitude between blocks, and a token's position is written into it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,21 @@ def token_grid(num_tokens: int, latent_shape: tuple[int, int, int]) -> tuple[int
     )
 
 
-def comparable_tokens(tokens: Tensor) -> Tensor:
+def comparable_tokens(tokens: Tensor, used: Tensor) -> Tensor:
     """Layer-normalised tokens, less the mean over views at each position, in unit variance.
 
     What is left tells views apart; position embeddings, which every block carries, are gone.
+    Give only views that may know of each other: the mean ties them together.
 
     Args:
         tokens: [V, P, D], V views of P positions.
+        used: [V, P] bool: tokens that show some of the photo; the others become 0.
     """
+    weight = used[..., None].float()
     tokens = F.layer_norm(tokens.float(), tokens.shape[-1:])
-    tokens = tokens - tokens.mean(dim=0, keepdim=True)
-    return tokens / tokens.flatten(0, 1).std(dim=0, correction=0).clamp_min(1e-6)
+    tokens = tokens - (weight * tokens).sum(dim=0) / weight.sum(dim=0).clamp_min(1.0)
+    variance = (weight * tokens.square()).sum(dim=(0, 1)) / weight.sum().clamp_min(1.0)
+    return weight * tokens / variance.sqrt().clamp_min(1e-6)
 
 
 def roc_area(positives: Tensor, negatives: Tensor) -> float:
@@ -73,28 +77,34 @@ def roc_area(positives: Tensor, negatives: Tensor) -> float:
     return float((below + not_above).double().mean() / (2 * len(negatives)))
 
 
-def separation(tokens: Tensor, labels: Tensor, folds: Tensor) -> float:
+def separation(tokens: Tensor, labels: Tensor, used: Tensor, folds: Tensor) -> float:
     """Area under the ROC curve of one direction that tells labelled tokens from the others.
 
     Fisher's linear discriminant, fitted on all folds but one and judged on that one; the mean
-    over folds. 0.5 is chance.
+    over folds. 0.5 is chance. Each side is centred by itself: a mean over both would make the
+    judged tokens mirror the fitted ones.
 
     Args:
-        tokens: [V, P, D] from `comparable_tokens`.
+        tokens: [V, P, D], as the model gave them.
         labels: [V, P] bool: inside the face.
+        used: [V, P] bool: tokens that show some of the photo.
         folds: [V] integers; views of one photo share a fold.
 
     Raises:
-        ValueError: fewer than two folds hold both kinds of tokens.
+        ValueError: no fold and its rest hold both kinds of tokens.
     """
     areas = []
     for fold in folds.unique().tolist():
         held = folds == fold
-        train, test = (tokens[~held], labels[~held]), (tokens[held], labels[held])
-        if any(kind.all() or not kind.any() for _, kind in (train, test)):
+        sides = []
+        for chosen in (~held, held):
+            values = comparable_tokens(tokens[chosen], used[chosen])
+            inside, outside = labels[chosen] & used[chosen], ~labels[chosen] & used[chosen]
+            sides.append((values[inside], values[outside]))
+        if min(len(kind) for side in sides for kind in side) == 0:
             continue
-        scores = test[0] @ _discriminant(*train)
-        areas.append(roc_area(scores[test[1]], scores[~test[1]]))
+        direction = _discriminant(*sides[0])
+        areas.append(roc_area(sides[1][0] @ direction, sides[1][1] @ direction))
     if not areas:
         raise ValueError(
             "face and background cannot be told apart: expected photos with a face and some "
@@ -103,8 +113,7 @@ def separation(tokens: Tensor, labels: Tensor, folds: Tensor) -> float:
     return sum(areas) / len(areas)
 
 
-def _discriminant(tokens: Tensor, labels: Tensor) -> Tensor:
-    inside, outside = tokens[labels], tokens[~labels]
+def _discriminant(inside: Tensor, outside: Tensor) -> Tensor:
     centred = torch.cat([inside - inside.mean(dim=0), outside - outside.mean(dim=0)])
     covariance = centred.T @ centred / len(centred)
     ridge = _SHRINKAGE * covariance.diagonal().mean().clamp_min(1e-12)

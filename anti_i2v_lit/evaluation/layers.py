@@ -33,6 +33,10 @@ _FRAMING = FramingConfig(
     crop_weight=0, letterbox_weight=0, stretch_weight=0, face_weight=1,
     face_scale_low=1.8, face_scale_high=3.5, jitter=0.3,
 )  # fmt: skip
+# Grey around the photo, as a share of its shorter side: lets a portrait's face leave the middle.
+_MARGIN = 0.3
+# Share of a token's cell that makes it one of the face, or one of the photo; cells can be coarse.
+_FACE_SHARE, _PHOTO_SHARE = 0.3, 0.5
 # Largest gain or loss of a colour channel: what separates people must not be their lighting.
 _COLOUR_GAIN = 0.25
 
@@ -154,35 +158,63 @@ def measure_layers(
     return [_score(tap, found[tap]) for tap in surrogate.denoiser_taps]
 
 
+_Rectangle = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """One view [3, H, W] in [0, 1] and the face in it, in shares of the view."""
+    """One view [3, H, W] in [0, 1]; face and photo in it, in shares of the view."""
 
     key: str
     pixels: Tensor
-    face: tuple[float, float, float, float]
+    face: _Rectangle
+    photo: _Rectangle
 
 
 def _view_of(portrait: Portrait, number: int, size: tuple[int, int], config: LayersConfig) -> _Seen:
+    height, width = portrait.photo.shape[-2:]
+    margin = round(_MARGIN * min(height, width))
+    padded = F.pad(portrait.photo, (margin,) * 4, value=0.5)
+    padded_size = (height + 2 * margin, width + 2 * margin)
+    shift, scale = (
+        (margin / padded_size[1], margin / padded_size[0]),
+        (
+            width / padded_size[1],
+            height / padded_size[0],
+        ),
+    )
+    x0, y0, x1, y1 = portrait.face.box
+    box = (
+        shift[0] + scale[0] * x0, shift[1] + scale[1] * y0,
+        shift[0] + scale[0] * x1, shift[1] + scale[1] * y1,
+    )  # fmt: skip
     framing = Framing(_FRAMING)
     generator = generator_for(config.seed, portrait.key, number, "layer view")
-    photo_size = (portrait.photo.shape[-2], portrait.photo.shape[-1])
-    view = framing.draw_view(photo_size, size, [portrait.face], generator)
-    pixels = framing.render(portrait.photo[None], view, size)[0]
+    face = Face(box=box, score=portrait.face.score, landmarks=())
+    view = framing.draw_view(padded_size, size, [face], generator)
+    pixels = framing.render(padded[None], view, size)[0]
     gains = 1 + _COLOUR_GAIN * (2 * torch.rand(3, 1, 1, generator=generator) - 1)
-    face = _within(portrait.face, view)
+    shown = _within(box, view), _within((*shift, 1 - shift[0], 1 - shift[1]), view)
     if number % 2:
-        pixels, face = pixels.flip(-1), (1 - face[2], face[1], 1 - face[0], face[3])
+        pixels = pixels.flip(-1)
+        shown = _mirrored(shown[0]), _mirrored(shown[1])
     return _Seen(
-        key=f"{portrait.key}#{number}", pixels=(pixels * gains).clamp(0, 1).contiguous(), face=face
+        key=f"{portrait.key}#{number}",
+        pixels=(pixels * gains).clamp(0, 1).contiguous(),
+        face=shown[0],
+        photo=shown[1],
     )
 
 
-def _within(face: Face, view: View) -> tuple[float, float, float, float]:
+def _within(box: _Rectangle, view: View) -> _Rectangle:
     left, top, right, bottom = view.box
     width, height = right - left, bottom - top
-    x0, y0, x1, y1 = face.box
+    x0, y0, x1, y1 = box
     return ((x0 - left) / width, (y0 - top) / height, (x1 - left) / width, (y1 - top) / height)
+
+
+def _mirrored(box: _Rectangle) -> _Rectangle:
+    return (1 - box[2], box[1], 1 - box[0], box[3])
 
 
 @torch.no_grad()
@@ -244,27 +276,36 @@ def _judged(
     reference = features[shallow_tap(tuple(features))]
     judged = {}
     for tap, values in features.items():
-        tokens = comparable_tokens(values.flatten(1, 2))
-        labels = _labels(seen, values.shape[1], values.shape[2])
+        rows, columns = values.shape[1:3]
+        tokens = values.flatten(1, 2)
+        labels = _cells([view.face for view in seen], rows, columns, _FACE_SHARE)
+        used = _cells([view.photo for view in seen], rows, columns, _PHOTO_SHARE)
         identity = None
         if len(owners.unique()) > 1:
-            identity = discrimination(_face_means(tokens, labels), owners)
+            means = _face_means(comparable_tokens(tokens, used), labels)
+            identity = discrimination(means, owners)
         judged[tap] = (
-            separation(tokens, labels, folds),
+            separation(tokens, labels, used, folds),
             identity,
-            departure(*_on_one_grid(values, reference)),
+            _departure(values, reference, seen),
         )
     return judged
 
 
-def _labels(seen: Sequence[_Seen], rows: int, columns: int) -> Tensor:
-    """[V, rows * columns] bool: the centre of the cell lies in the face."""
-    y = ((torch.arange(rows) + 0.5) / rows)[:, None]
-    x = ((torch.arange(columns) + 0.5) / columns)[None, :]
-    inside = [
-        (x >= f[0]) & (x <= f[2]) & (y >= f[1]) & (y <= f[3]) for f in (view.face for view in seen)
-    ]
-    return torch.stack(inside).flatten(1)
+def _cells(boxes: Sequence[_Rectangle], rows: int, columns: int, share: float) -> Tensor:
+    """[V, rows * columns] bool: at least this share of the cell lies in the view's rectangle."""
+    covered = []
+    for left, top, right, bottom in boxes:
+        down = _overlaps(top, bottom, rows)[:, None] * _overlaps(left, right, columns)[None, :]
+        covered.append(down.flatten() >= share)
+    return torch.stack(covered)
+
+
+def _overlaps(low: float, high: float, count: int) -> Tensor:
+    """Share of each of `count` equal parts of [0, 1] that lies in [low, high]."""
+    edges = torch.linspace(0, 1, count + 1)
+    inner = edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)
+    return inner.clamp_min(0) * count
 
 
 def _face_means(tokens: Tensor, labels: Tensor) -> Tensor:
@@ -273,15 +314,16 @@ def _face_means(tokens: Tensor, labels: Tensor) -> Tensor:
     return (weights[..., None] * tokens).sum(dim=1) / weights.sum(dim=1, keepdim=True)
 
 
-def _on_one_grid(values: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as comparable tokens on the coarser of the two grids."""
+def _departure(values: Tensor, reference: Tensor, seen: Sequence[_Seen]) -> float:
+    """How far a block went from the shallow one, on the coarser of the two grids."""
     rows = min(values.shape[1], reference.shape[1])
     columns = min(values.shape[2], reference.shape[2])
-    pooled = [
+    used = _cells([view.photo for view in seen], rows, columns, _PHOTO_SHARE)
+    tokens = [
         F.adaptive_avg_pool2d(part.permute(0, 3, 1, 2), (rows, columns)).flatten(2).transpose(1, 2)
         for part in (values, reference)
     ]
-    return comparable_tokens(pooled[0]), comparable_tokens(pooled[1])
+    return departure(*(comparable_tokens(part, used) for part in tokens))
 
 
 def _score(tap: str, values: Sequence[tuple[float, float | None, float]]) -> LayerScore:
