@@ -4,8 +4,9 @@ Xing et al. 2023, "DynamiCrafter: Animating Open-domain Images with Video Diffus
 arXiv 2310.12190. The networks here bear the parameter names of the published checkpoints.
 """
 
+from anti_i2v_lit.surrogates.dynamicrafter.adapter import DynamiCrafterSurrogate
 from anti_i2v_lit.surrogates.dynamicrafter.first_stage import FirstStage
 from anti_i2v_lit.surrogates.dynamicrafter.resampler import Resampler
 from anti_i2v_lit.surrogates.dynamicrafter.unet import UNet
 
-__all__ = ["FirstStage", "Resampler", "UNet"]
+__all__ = ["DynamiCrafterSurrogate", "FirstStage", "Resampler", "UNet"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -15,19 +17,24 @@ from anti_i2v_lit.surrogates.dynamicrafter.unet import UNet
 class DynamiCrafter(nn.Module):
     """The networks of one checkpoint: its state dict has the checkpoint's names and shapes.
 
-    Build it on the meta device to know these without memory.
-
     Args:
         settings: of the model.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
+        self.settings = settings
         self.model = _Wrapped(UNet(**settings.unet))
         self.first_stage_model = FirstStage(**settings.first_stage)
         self.cond_stage_model = TextEmbedder(settings.clip, settings.penultimate_text)
         self.embedder = ImageEmbedder(settings.clip)
         self.image_proj_model = Resampler(**settings.resampler)
+
+    @classmethod
+    def on_meta(cls, settings: ModelSettings) -> Self:
+        """Names and shapes alone, without memory; to be filled from a checkpoint."""
+        with torch.device("meta"):
+            return cls(settings)
 
 
 class _Wrapped(nn.Module):
