@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 from anti_i2v_lit.archive.files import sync_folder
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.lock import try_lock
-from anti_i2v_lit.archive.outputs import existing_outputs, output_exists
+from anti_i2v_lit.archive.outputs import existing_outputs, open_output, output_exists
 from anti_i2v_lit.archive.row import STATUSES, Row, decode_row, encode_row
 from anti_i2v_lit.archive.settings import (
     differences,
@@ -114,7 +115,8 @@ class Ledger:
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk.
 
-        A row that says what the last one of its photo says already is not repeated.
+        A row that says what the last one of its photo says already is not repeated, nor is that
+        of a lost cloak that was made again with the same bytes.
 
         Raises:
             ValueError: the photo is already cloaked and its output is there; a retry is for
@@ -147,15 +149,26 @@ class Ledger:
             return
         if known.source_sha256 != row.source_sha256:
             return
-        if output_exists(self._folder, known.output):
+        if output_exists(self._folder, known.output) and not self._was_made_again(row):
             raise ValueError(
                 f"photo {row.key!r} is already in {self._path} as cloaked and its output is "
                 "there; it must not be recorded twice"
             )
 
+    def _was_made_again(self, row: Row) -> bool:
+        """Whether the output there is the row's own, put in the place of a lost one."""
+        with open_output(self._folder, row.output) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == row.output_sha256
+
     def _says_already(self, row: Row) -> bool:
         known = self._rows.get(row.key)
-        return known is not None and replace(known, recorded=row.recorded) == row
+        if known is None:
+            return False
+        same = known.status == row.status == "cloaked" and bool(row.output_sha256)
+        facts = ("source_sha256", "output", "output_sha256", "config_sha256")
+        if same and all(getattr(known, name) == getattr(row, name) for name in facts):
+            return True
+        return replace(known, recorded=row.recorded) == row
 
     def _catch_up(self) -> None:
         try:

@@ -53,6 +53,16 @@ def output_exists(folder: Path, output: str) -> bool:
     return path_exists(locate(folder, output))
 
 
+def shard_counts(folder: Path) -> tuple[int, int]:
+    """Shards that are whole, and shards whose cloaks still wait."""
+    whole = {path.stem for path in folder.glob(f"*{SHARD_SUFFIX}") if path.is_file()}
+    try:
+        waiting = {path.name for path in shard_stage(folder).iterdir() if path.is_dir()}
+    except FileNotFoundError:
+        waiting = set()
+    return len(whole - waiting), len(waiting)
+
+
 def open_output(folder: Path, output: str) -> BinaryIO:
     """Open a cloak for reading.
 

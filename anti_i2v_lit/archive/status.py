@@ -11,6 +11,7 @@ from anti_i2v_lit.archive.files import STATE_FOLDER
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import STATUSES, Ledger
 from anti_i2v_lit.archive.lock import Owner, is_running, read_owner
+from anti_i2v_lit.archive.outputs import shard_counts
 from anti_i2v_lit.archive.plan import duration_text, read_total
 from anti_i2v_lit.archive.reasons import ReasonGroup, group_reasons
 from anti_i2v_lit.archive.row import Row
@@ -42,6 +43,7 @@ class Status:
             first one.
         seconds_left: time for the rest at that rate, when the total is known.
         reasons: refusals and failures.
+        shards: shards that are written, and shards that are begun.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Status:
     photos_per_hour: float | None
     seconds_left: float | None
     reasons: tuple[ReasonGroup, ...]
+    shards: tuple[int, int] = (0, 0)
 
     def render(self) -> str:
         """The status as text for a terminal."""
@@ -64,6 +67,8 @@ class Status:
             f"recorded   {recorded}{of}: "
             + ", ".join(f"{self.counts[name]} {name}" for name in STATUSES),
         ]
+        if any(self.shards):
+            lines.append(f"shards     {self.shards[0]} written, {self.shards[1]} begun")
         if self.photos_per_hour is not None:
             lines.append(f"speed      {self.photos_per_hour:.1f} photos per hour")
         if self.seconds_left is not None and self.seconds_left > 0:
@@ -113,6 +118,7 @@ def status(folder: Path, total: int | None = None) -> Status:
         photos_per_hour=speed,
         seconds_left=left,
         reasons=tuple(group_reasons(rows.values())),
+        shards=shard_counts(folder),
     )
 
 

@@ -18,10 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "photos",
         nargs="+",
         metavar="PHOTOS",
-        help="files, folders (recursive) or globs; and overrides such as attack.steps=50",
+        help="files, folders (recursive), globs, or tar shards ('shards/p-{000000..000099}.tar', "
+        "pipe:COMMAND, URLs); and overrides such as attack.steps=50",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the cloaks")
     parser.add_argument("--config", type=Path, help="YAML file with settings")
+    parser.add_argument(
+        "--out-format",
+        default="shards",
+        choices=("shards", "folder"),
+        help="how photos from shards are written: one shard per shard, or files",
+    )
     add_weights(parser)
 
 
@@ -68,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     photos, overrides = split_words(arguments.photos)
     settings = settings_of(arguments, overrides)
-    code = cloak(settings, photos=photos, out=arguments.out)
+    code = cloak(settings, photos=photos, out=arguments.out, out_format=arguments.out_format)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return code
     if arguments.out.is_dir():

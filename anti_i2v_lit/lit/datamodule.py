@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,17 @@ from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.cloaking.peers import Alone, Peers
 from anti_i2v_lit.data.faces import Face, FaceDetector
 from anti_i2v_lit.data.folder import Scan, SourceFile, scan
 from anti_i2v_lit.data.photo import DecodedPhoto
 from anti_i2v_lit.data.reading import read_photo
+from anti_i2v_lit.data.shards.reading import StreamShard
+from anti_i2v_lit.lit.dealing import deal, plan_all, plan_groups
+from anti_i2v_lit.lit.placement import Placement, placement_of
 from anti_i2v_lit.settings import Settings
+
+__all__ = ["GroupStream", "LoadedPhoto", "PhotoDataModule", "WorkGroup", "plan_groups"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,42 +64,12 @@ class WorkGroup:
     done: bool = False
 
 
-def plan_groups(
-    keys: Sequence[str],
-    finished: set[str],
-    in_flight: Sequence[tuple[str, ...]],
-    batch_size: int,
-    recorded: AbstractSet[str] = frozenset(),
-) -> list[tuple[str, ...]]:
-    """Group keys so that a resumed run has the compositions of an undisturbed one.
-
-    Groups in flight come first, as they were; the rest is cut from all keys, finished or not, so
-    that finished photos do not shift the cuts. Groups without unfinished photos are left out.
-    Groups whose unfinished photos all have a row (refused and failed ones) come last: a run that
-    is interrupted often must not spend its time on trying them again.
-
-    Args:
-        keys: all photos, sorted.
-        finished: those that need no work.
-        in_flight: compositions with stored progress; keys that are gone stay in them.
-        batch_size: photos per group.
-        recorded: photos that have a row, finished or not.
-    """
-    todo = set(keys) - finished
-    started = [g for g in in_flight if not todo.isdisjoint(g)]
-    taken = {key for group in started for key in group}
-    rest = [key for key in keys if key not in taken]
-    cuts = [tuple(rest[i : i + batch_size]) for i in range(0, len(rest), batch_size)]
-    groups = started + [group for group in cuts if not todo.isdisjoint(group)]
-    return sorted(groups, key=lambda group: recorded >= todo.intersection(group))
-
-
 class GroupStream(IterableDataset[WorkGroup]):
     """Yields each group until it is done, reading the next one meanwhile.
 
     Args:
         settings: limits for reading and the face detector.
-        sources: key -> file.
+        sources: key -> file; none where another rank reads for this one.
         groups: this rank's groups, in order.
         finished: keys that need no work.
         settled: key -> SHA-256 of the original for which its row holds; a photo with these bytes
@@ -113,6 +88,7 @@ class GroupStream(IterableDataset[WorkGroup]):
         self.groups, self.finished = tuple(groups), finished
         self.settled = settled
         self.stop_requested = False
+        self.peers: Peers = Alone()
         self._detector: FaceDetector | None = None
 
     def __iter__(self) -> Iterator[WorkGroup]:
@@ -124,10 +100,15 @@ class GroupStream(IterableDataset[WorkGroup]):
                 group = ahead.result()
                 if position + 1 < len(self.groups):
                     ahead = reader.submit(self.load, self.groups[position + 1])
-                while not (group.done or self.stop_requested):
+                while not group.done:
+                    if self._stopping():
+                        return
                     yield group
-                if self.stop_requested:
-                    return
+
+    def _stopping(self) -> bool:
+        """Whether any of the ranks that share these photos was asked to stop."""
+        self.stop_requested = self.peers.any(self.stop_requested)
+        return self.stop_requested
 
     def load(self, keys: tuple[str, ...]) -> WorkGroup:
         """Read the unfinished photos of a group; unreadable ones become failures."""
@@ -163,7 +144,7 @@ class PhotoDataModule(pl.LightningDataModule):
 
     Args:
         settings: settings of the run.
-        photos: files, folders and globs.
+        photos: files, folders, globs and shards.
         out: folder of the cloaks.
 
     Raises:
@@ -189,16 +170,20 @@ class PhotoDataModule(pl.LightningDataModule):
         """
         del stage
         sources = {source.key: source for source in self.scanned.sources}
-        rank, world = 0, 1
+        placement = Placement()
         if self.trainer is not None:
-            rank, world = self.trainer.global_rank, self.trainer.world_size
-        work = self._look(sources) if rank == 0 else None
+            placement = placement_of(self.trainer, self.settings)
+        work = self._look(sources) if placement.rank == 0 else None
         if self.trainer is not None:
             # A rank that starts late must not see rows that another rank already wrote.
             work = self.trainer.strategy.broadcast(work)
         assert work is not None
         groups, finished, settled = work
-        self.stream = GroupStream(self.settings, sources, groups[rank::world], finished, settled)
+        homes = {k: s.sample.shard.name for k, s in sources.items() if s.sample is not None}
+        mine = deal(groups, homes, placement.num_groups)[placement.group]
+        # Of the ranks that share photos one reads; the others hear from it.
+        read = sources if placement.leads else {}
+        self.stream = GroupStream(self.settings, read, mine, finished, settled)
 
     def _look(
         self, sources: Mapping[str, SourceFile]
@@ -206,7 +191,9 @@ class PhotoDataModule(pl.LightningDataModule):
         """Groups to do, keys that need no work, and what `GroupStream` calls settled."""
         ledger, store = Ledger(self.out), InFlightStore(self.out)
         rows, finished = ledger.rows(), ledger.finished()
-        changed = possibly_changed(rows, {k: s.path for k, s in sources.items() if k in finished})
+        # A pipe or URL cannot be asked when it changed.
+        places = {k: s.path for k, s in sources.items() if k in finished and not _is_stream(s)}
+        changed = possibly_changed(rows, places)
         finished -= changed
         refused = {key for key, row in rows.items() if row.status == "refused"}
         settled = {key: rows[key].source_sha256 for key in changed | refused}
@@ -215,7 +202,8 @@ class PhotoDataModule(pl.LightningDataModule):
             if finished.issuperset(group):  # a kill between the last row and the clean-up
                 store.discard(group)
         batch_size = self.settings.attack.batch_size
-        groups = plan_groups(sorted(sources), finished, in_flight, batch_size, set(rows) - changed)
+        recorded = set(rows) - changed
+        groups = plan_all(self.scanned, finished, in_flight, batch_size, recorded)
         return groups, finished, settled
 
     def train_dataloader(self) -> DataLoader[WorkGroup]:
@@ -229,3 +217,7 @@ class PhotoDataModule(pl.LightningDataModule):
         """Leave a group as it is: photos stay on the CPU, the module places the canvases."""
         del device, dataloader_idx
         return batch
+
+
+def _is_stream(source: SourceFile) -> bool:
+    return source.sample is not None and isinstance(source.sample.shard, StreamShard)

@@ -22,6 +22,7 @@ from anti_i2v_lit.data.writing import remove_partials
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
 from anti_i2v_lit.lit.images import TensorBoardRecorder
+from anti_i2v_lit.lit.placement import placement_of
 from anti_i2v_lit.lit.plugins import objects
 from anti_i2v_lit.lit.progress import CloakProgress
 from anti_i2v_lit.lit.stopping import StopOnSignal, interruptible
@@ -71,7 +72,9 @@ def _tensorboard(out: Path) -> TensorBoardLogger:
     return TensorBoardLogger(save_dir=state_folder(out), name="tensorboard", version="")
 
 
-def cloak(settings: Settings, *, photos: Sequence[str], out: Path | str) -> int:
+def cloak(
+    settings: Settings, *, photos: Sequence[str], out: Path | str, out_format: str = "shards"
+) -> int:
     """Cloak photos; running it again continues where it was.
 
     On several devices Lightning runs the program once per device; rank 0 alone holds the lock of
@@ -79,8 +82,9 @@ def cloak(settings: Settings, *, photos: Sequence[str], out: Path | str) -> int:
 
     Args:
         settings: settings of the run.
-        photos: files, folders and globs.
+        photos: files, folders, globs and shards.
         out: folder of the cloaks.
+        out_format: "shards" writes the cloaks of shards back as shards, "folder" as files.
 
     Returns:
         0 all cloaked, 2 some photos failed or were refused, 3 interrupted and resumable.
@@ -93,10 +97,13 @@ def cloak(settings: Settings, *, photos: Sequence[str], out: Path | str) -> int:
         with interruptible():
             data = PhotoDataModule(settings, photos=photos, out=folder)
             progress = CloakProgress(settings.attack.steps)
-            writer = CloakWriter(settings, out=folder, listeners=(progress.heard,))
+            writer = CloakWriter(
+                settings, out=folder, listeners=(progress.heard,), out_format=out_format
+            )
             callbacks = [writer, progress, TensorBoardRecorder(), StopOnSignal()]
             with _quiet_lightning():
                 trainer = make_trainer(settings, folder, callbacks)
+                placement_of(trainer, settings)  # refuses before anything is loaded or launched
                 if trainer.is_global_zero:
                     return _lead(trainer, settings, data)
                 _fit(trainer, settings, data)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
 from anti_i2v_lit.archive.ledger import Ledger, Row
+from anti_i2v_lit.archive.outputs import in_shard, shard_stage
 from anti_i2v_lit.archive.paths import staging_folder
-from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.checks import NonFiniteLoss, PhotoFailure
 from anti_i2v_lit.cloaking.finishing import Finisher, Verdict
 from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
+from anti_i2v_lit.lit.shards import ShardWriter, check_out_format, stage_caption
 from anti_i2v_lit.settings import Settings
 
 Listener = Callable[[Row], None]
@@ -29,14 +33,26 @@ class CloakWriter(pl.Callback):
         settings: settings of the run.
         out: folder of the cloaks.
         listeners: called with every row as it is written.
+        out_format: "shards" writes the cloaks of shards back as shards, "folder" as files.
+
+    Raises:
+        ValueError: unknown `out_format`.
     """
 
     def __init__(
-        self, settings: Settings, *, out: Path | str, listeners: tuple[Listener, ...] = ()
+        self,
+        settings: Settings,
+        *,
+        out: Path | str,
+        listeners: tuple[Listener, ...] = (),
+        out_format: str = "shards",
     ) -> None:
+        check_out_format(out_format)
         self.settings, self.out, self.listeners = settings, Path(out), listeners
+        self.out_format = out_format
         self.ledger = Ledger(self.out)
-        self._finisher: Finisher | None = None
+        self._finishers: dict[Path, Finisher] = {}
+        self._shards: ShardWriter | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the ledger; record what could not even be opened as a file.
@@ -44,10 +60,14 @@ class CloakWriter(pl.Callback):
         Raises:
             ValueError: the folder was made with other settings.
         """
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, PhotoDataModule), "pass datamodule=PhotoDataModule(...) to fit"
+        listings = data.scanned.shards if self.out_format == "shards" else ()
+        self._shards = ShardWriter(self.out, listings, self.ledger)
+        if data.stream is not None:
+            self._shards.expect(data.stream.groups)
         if trainer.is_global_zero:
             self.ledger.open(self.settings.identity())
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            assert isinstance(data, PhotoDataModule), "pass datamodule=PhotoDataModule(...) to fit"
             for key, reason in data.scanned.broken:
                 self._append(Row(key=key, status="failed", reason=reason))
         trainer.strategy.barrier("ledger opened")
@@ -55,6 +75,8 @@ class CloakWriter(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the other ranks, so that report and exit code know all rows."""
         trainer.strategy.barrier("all photos done")
+        if trainer.is_global_zero and self._shards is not None:
+            self._shards.write_whole_shards()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -82,9 +104,7 @@ class CloakWriter(pl.Callback):
         if group.jobs:
             # From here on a kill costs no step: the finished perturbations are on disk.
             pl_module.save(group)
-        again = [
-            job for job in group.jobs if not self._settle(pl_module, job, group.loaded[job.key])
-        ]
+        again = self._settle_all(pl_module, group)
         for job in [j for j in group.jobs if j not in again]:
             pl_module.release(job)
         for job in again:
@@ -93,25 +113,47 @@ class CloakWriter(pl.Callback):
         if again:
             pl_module.save(group)
         else:
-            pl_module.store.discard(group.keys)
             group.done = True
+            if pl_module.loop.peers.leads:
+                pl_module.store.discard(group.keys)
+                self._pass(group)
 
-    def finisher(self, module: CloakModule) -> Finisher:
-        """The one that writes and judges files, made on first use."""
-        if self._finisher is None:
-            self._finisher = Finisher(
+    def _pass(self, group: WorkGroup) -> None:
+        if self._shards is not None:
+            self._shards.passed(group.keys)
+
+    def _settle_all(self, module: CloakModule, group: WorkGroup) -> list[PhotoJob]:
+        """Jobs that get another attempt; the leader decides, its peers help it to judge."""
+        peers, due = module.loop.peers, []
+        for job in group.jobs:
+            if not peers.leads:
+                _assist(module, job)
+            elif not self._settle(module, job, group.loaded[job.key]):
+                due.append(job.key)
+        due = peers.from_leader(due)
+        return [job for job in group.jobs if job.key in due]
+
+    def finisher(self, module: CloakModule, out: Path) -> Finisher:
+        """The one that writes and judges files below a folder, made on first use."""
+        if out not in self._finishers:
+            self._finishers[out] = Finisher(
                 loop=module.loop,
                 framing=module.framing,
                 gate=self.settings.gate,
                 reading=self.settings.reading,
                 output=self.settings.output,
-                out=self.out,
+                out=out,
                 staging=staging_folder(self.out),
             )
-        return self._finisher
+        return self._finishers[out]
+
+    def _waits_for_shard(self, source: SourceFile) -> bool:
+        return source.sample is not None and self.out_format == "shards"
 
     def _record_broken(self, group: WorkGroup) -> None:
         for key, reason in group.broken.items():
+            if key not in group.loaded:  # the rank that read the photo writes its row
+                continue
             loaded = group.loaded[key]
             self._append(
                 Row(
@@ -128,9 +170,12 @@ class CloakWriter(pl.Callback):
 
     def _settle(self, module: CloakModule, job: PhotoJob, loaded: LoadedPhoto) -> bool:
         """Write a row and return True, or return False if another attempt is due."""
-        finisher, started = self.finisher(module), time.perf_counter()
+        waits, started = self._waits_for_shard(loaded.source), time.perf_counter()
+        finisher = self.finisher(module, shard_stage(self.out) if waits else self.out)
         try:
             verdict = finisher.finish(job, loaded.source, loaded.decoded)
+            if waits and not verdict.complaints:
+                stage_caption(self.out, job.key, loaded.decoded.caption)
         except PhotoFailure as failure:
             self._append(self._row(job, loaded, status="failed", reason=str(failure)))
             return True
@@ -146,7 +191,7 @@ class CloakWriter(pl.Callback):
                 row,
                 status="cloaked",
                 reason="",
-                output=verdict.output,
+                output=in_shard(verdict.output) if waits else verdict.output,
                 output_sha256=verdict.sha256,
             )
         self._append(_with_figures(row, verdict))
@@ -171,6 +216,12 @@ class CloakWriter(pl.Callback):
         self.ledger.append(row)
         for listener in self.listeners:
             listener(row)
+
+
+def _assist(module: CloakModule, job: PhotoJob) -> None:
+    """Judge what the leader has written; a loss that is no number is the leader's to record."""
+    with suppress(NonFiniteLoss):
+        module.loop.judge_all(job, [])
 
 
 def _label(node: dict[str, Any]) -> str:

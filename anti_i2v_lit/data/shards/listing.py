@@ -28,8 +28,8 @@ class ShardListing:
         shard: the shard.
         samples: photo's key -> sample, in the order of the tar; a key is the shard's name, a
             slash and the name of the photo's member.
-        broken: key -> reason of what cannot be cloaked.
-        keys: all keys of `samples` and `broken`, in the order of the tar.
+        broken: key -> reason of what cannot be cloaked, and of damage that belongs to no sample.
+        keys: the keys of all samples, good or broken, in the order of the tar.
     """
 
     shard: Shard
@@ -135,8 +135,9 @@ class _Collector:
         keys = []
         for group in self._groups.values():
             name = group.photos[0].name.removeprefix("./") if group.photos else group.key
-            keys.append(key := f"{self._name}/{name}")
-            problem = group.problem or _lack(group)
+            key, problem = f"{self._name}/{name}", group.problem or _lack(group)
+            if group.extensions:
+                keys.append(key)
             if problem:
                 broken[key] = problem
             else:
@@ -149,9 +150,8 @@ class _Collector:
                 f"the shard is damaged after {self._members} members ({damage}); "
                 "samples that may follow are lost"
             )
-        elif not keys:
+        elif not self._groups:
             broken[rest] = "the shard holds no samples"
-        keys += [rest] if rest in broken else []
         return ShardListing(shard=shard, samples=samples, broken=broken, keys=tuple(keys))
 
 
