@@ -8,6 +8,7 @@ SURROGATES: Registry[Surrogate] = Registry(
     "anti_i2v_lit.surrogates.base:Surrogate",
     {
         "cogvideox": "anti_i2v_lit.surrogates.cogvideox:CogVideoXSurrogate",
+        "dynamicrafter": "anti_i2v_lit.surrogates.dynamicrafter:DynamiCrafterSurrogate",
         "open_sora": "anti_i2v_lit.surrogates.open_sora.surrogate:OpenSoraSurrogate",
         "svd": "anti_i2v_lit.surrogates.svd:SVDSurrogate",
         "wan_2_1": "anti_i2v_lit.surrogates.wan:Wan21Surrogate",
