@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -58,11 +58,12 @@ def tiny_svd(*, num_frames: int = 3, seed: int = 0) -> StableVideoDiffusionPipel
             scaling_factor=0.18215,
         ).eval()
         image_encoder = _image_encoder()
+    scheduler: Any = published_schedule()
     return StableVideoDiffusionPipeline(
         vae=vae,
         image_encoder=image_encoder,
         unet=unet,
-        scheduler=published_schedule(),
+        scheduler=scheduler,
         feature_extractor=_feature_extractor(),
     )
 

@@ -6,7 +6,7 @@ test beside it compares the two. Taps are return values, as in the other denoise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -182,13 +182,13 @@ def _run_layer(
     )[0]
 
 
-def _sample_down(samplers: Sequence[nn.Module], state: _Pass) -> None:
+def _sample_down(samplers: Iterable[nn.Module], state: _Pass) -> None:
     for sampler in samplers:
         state.hidden = sampler(state.hidden)
         state.skips.append(state.hidden)
 
 
-def _sample_up(samplers: Sequence[nn.Module], state: _Pass) -> None:
+def _sample_up(samplers: Iterable[nn.Module], state: _Pass) -> None:
     for sampler in samplers:
         state.hidden = sampler(state.hidden)
 
