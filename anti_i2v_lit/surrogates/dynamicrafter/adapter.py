@@ -169,9 +169,7 @@ class DynamiCrafterSurrogate(Surrogate):
             )
         else:
             made = self._resampler(tokens)
-        if self._resampler.video_length is None:
-            return made
-        return made[:, : self._frames * self._resampler.num_queries]
+        return self._resampler.first_frames(made, self._frames)
 
     def _encode_clip(self, clips: Tensor) -> Tensor:
         expected = (self._frames, 3, *self._size)

@@ -120,7 +120,7 @@ def parts_of_state(
     """Make the parts, decoder included, from a checkpoint's tensors in memory.
 
     Args:
-        model: on the meta device; its networks become the parts.
+        model: its networks become the parts; best on the meta device, for it loses its weights.
         state: the checkpoint's names and tensors.
         tokenizer: of prompts, a transformers tokenizer.
         dtype: of all weights.

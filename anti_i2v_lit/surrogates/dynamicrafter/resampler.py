@@ -62,6 +62,17 @@ class Resampler(nn.Module):
             queries = layer(tokens, queries)
         return self.norm_out(self.proj_out(queries))
 
+    def first_frames(self, tokens: Tensor, num_frames: int) -> Tensor:
+        """The tokens of the first frames of a clip.
+
+        Args:
+            tokens: [B, N, output_dim] from `forward`.
+            num_frames: how many; tokens that all frames share are returned whole.
+        """
+        if self.video_length is None:
+            return tokens
+        return tokens[:, : num_frames * self.num_queries]
+
 
 class _Layer(nn.ModuleList):
     """Attention and a feed-forward network, each beside the identity."""
