@@ -8,6 +8,7 @@ GENERATORS: Registry[VideoGenerator] = Registry(
     "anti_i2v_lit.generators.base:VideoGenerator",
     {
         "cogvideox": "anti_i2v_lit.generators.cogvideox:CogVideoXGenerator",
+        "dynamicrafter": "anti_i2v_lit.generators.dynamicrafter:DynamiCrafterGenerator",
         "ltx": "anti_i2v_lit.generators.ltx:LTXGenerator",
         "open_sora": "anti_i2v_lit.generators.open_sora:OpenSoraGenerator",
         "svd": "anti_i2v_lit.generators.svd:SVDGenerator",
