@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from anti_i2v_lit.checks import check_at_least, check_in, did_you_mean
 from anti_i2v_lit.cloaking.attack import AttackConfig
+from anti_i2v_lit.cloaking.ensemble import EnsembleConfig
 from anti_i2v_lit.cloaking.gate import GateConfig
 from anti_i2v_lit.cloaking.transforms import build_transforms
 from anti_i2v_lit.config import digest, parse_config
@@ -29,6 +30,7 @@ from anti_i2v_lit.surrogates import SURROGATES
 STRATEGIES = ("photo_parallel",)
 SECTIONS: dict[str, type[Any]] = {
     "attack": AttackConfig,
+    "ensemble": EnsembleConfig,
     "framing": FramingConfig,
     "faces": FaceConfig,
     "gate": GateConfig,
@@ -37,6 +39,7 @@ SECTIONS: dict[str, type[Any]] = {
 }
 # How a run is carried out; these change no byte of a cloak.
 EXECUTION = ("trainer", "strategy")
+ENSEMBLE_EXECUTION = ("layout", "waiting")
 
 
 def default_surrogates() -> list[dict[str, Any]]:
@@ -67,10 +70,12 @@ class Settings:
 
     Attributes:
         seed: seed of all randomness.
-        surrogates: {name, weight, <fields>} per white-box model.
+        surrogates: {name, weight, objectives, <fields>} per white-box model; one without
+            objectives of its own takes those below.
         space: {name, <fields>}.
         objectives: {name, weight, <fields>} per term.
         attack: the attack.
+        ensemble: how several surrogates work together; without effect when there is one.
         framing: canvas and views.
         faces: face detector.
         gate: visibility limits.
@@ -85,6 +90,7 @@ class Settings:
     space: dict[str, Any] = field(default_factory=default_space)
     objectives: list[dict[str, Any]] = field(default_factory=default_objectives)
     attack: AttackConfig = field(default_factory=AttackConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     framing: FramingConfig = field(default_factory=FramingConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     gate: GateConfig = field(default_factory=GateConfig)
@@ -101,6 +107,9 @@ class Settings:
         """The part of `plain` that decides the bytes of a cloak."""
         plain = {k: v for k, v in self.plain().items() if k not in EXECUTION}
         plain["attack"] = {k: v for k, v in plain["attack"].items() if k != "checkpoint_every"}
+        ensemble = plain.pop("ensemble")
+        if len(self.surrogates) > 1:
+            plain["ensemble"] = {k: v for k, v in ensemble.items() if k not in ENSEMBLE_EXECUTION}
         return plain
 
     def digest(self) -> str:
@@ -149,9 +158,8 @@ def resolve(plain: Mapping[str, Any]) -> Settings:
     _check_kinds(fields)
     for name, cls in SECTIONS.items():
         fields[name] = parse_config(cls, fields.get(name) or {}, where=name)
-    fields["surrogates"] = [
-        _weighted_node(SURROGATES, n, "surrogates") for n in fields.get("surrogates", [])
-    ]
+    fields["surrogates"] = [_surrogate_node(n) for n in fields.get("surrogates", [])]
+    fields["ensemble"].check_weights([n["weight"] for n in fields["surrogates"]])
     fields["objectives"] = [_node(OBJECTIVES, n) for n in fields.get("objectives", [])]
     fields["space"] = _node(SPACES, fields.get("space", {}))
     check_in(fields["strategy"], STRATEGIES, "strategy")
@@ -209,14 +217,21 @@ def _node(registry: Registry[Any], node: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, **dataclasses.asdict(config)}
 
 
-def _weighted_node(registry: Registry[Any], node: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _surrogate_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A surrogate with its weight and, if it brings any, its own objectives."""
     fields = dict(node)
     weight = fields.pop("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool):
-        raise ValueError(f"{where}.weight must be a number, got {weight!r}")
+        raise ValueError(f"surrogates.weight must be a number, got {weight!r}")
     weight = float(weight)
-    check_at_least(weight, 0.0, f"{where}.weight")
-    return {**_node(registry, fields), "weight": weight}
+    check_at_least(weight, 0.0, "surrogates.weight")
+    objectives = fields.pop("objectives", None) or []
+    if not isinstance(objectives, list) or not all(isinstance(n, dict) for n in objectives):
+        raise ValueError(
+            f"surrogates.objectives: expected a list of {{name: ..., <fields>}}, got {objectives!r}"
+        )
+    own = {"objectives": [_node(OBJECTIVES, n) for n in objectives]} if objectives else {}
+    return {**_node(SURROGATES, fields), "weight": weight, **own}
 
 
 def _read(path: Path) -> dict[str, Any]:

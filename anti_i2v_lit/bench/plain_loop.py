@@ -7,11 +7,11 @@ from torch import Tensor
 
 from anti_i2v_lit.cloaking.anchor import anchor_image
 from anti_i2v_lit.cloaking.draws import observe
+from anti_i2v_lit.cloaking.ensemble import WeightedSurrogate
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.seeds import generator_for
-from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Observation, TapRequest
 
 
@@ -27,11 +27,12 @@ class PlainLoop:
 
     def __init__(self, loop: CloakLoop) -> None:
         self.loop = loop
-        request = TapRequest(prediction=True)
-        for objective in loop.objectives.values():
-            for weighted in loop.surrogates:
+        self._requests = {}
+        for weighted in loop.surrogates:
+            request = TapRequest(prediction=True)
+            for objective in weighted.objectives.values():
                 request = request | objective.taps(weighted.surrogate)
-        self._request = request
+            self._requests[weighted.name] = request
 
     def run(self, job: PhotoJob, steps: int) -> None:
         """Attack one photo that the loop has begun."""
@@ -46,7 +47,7 @@ class PlainLoop:
         moving = {job.parameters[name]: size for name, size in sizes.items()}
         total = torch.zeros((), device=job.canvas.device)
         for weighted in self.loop.surrogates:
-            total = total + weighted.weight * self._loss(job, weighted.surrogate)
+            total = total + weighted.weight * self._loss(job, weighted)
         gradients = torch.autograd.grad(total, list(moving))
         for parameter, gradient in zip(moving, gradients, strict=True):
             parameter.grad = gradient
@@ -56,8 +57,9 @@ class PlainLoop:
         job.assign(space.project(job.canvas, dict(job.parameters), job.budget_8bit))
         job.step += 1
 
-    def _loss(self, job: PhotoJob, surrogate: Surrogate) -> Tensor:
-        loop = self.loop
+    def _loss(self, job: PhotoJob, weighted: WeightedSurrogate) -> Tensor:
+        loop, surrogate = self.loop, weighted.surrogate
+        request = self._requests[weighted.name]
         generator = generator_for(loop.seed, job.key, job.step, "plain loop")
         size = surrogate.view_size
         view = loop.framing.draw_view(job.photo_size, size, job.faces, generator)
@@ -71,16 +73,16 @@ class PlainLoop:
             [loop.config.prompt],
             (loop.config.timestep_low, loop.config.timestep_high),
         )
-        cloak = observe(surrogate, shown, draw, self._request)
+        cloak = observe(surrogate, shown, draw, request)
         images = {"anchor": anchor_image(loop.config.anchor, *size).to(shown)}
         with torch.no_grad():
             images["clean"] = loop.framing.render(job.canvas, view, size)
             references: dict[str, Observation] = {
-                name: observe(surrogate, images[name], draw, self._request)
-                for name in sorted(self._request.references)
+                name: observe(surrogate, images[name], draw, request)
+                for name in sorted(request.references)
             }
         losses = [
             objective.weight * objective.loss(surrogate, cloak, references, [job.key], job.step)[0]
-            for objective in loop.objectives.values()
+            for objective in weighted.objectives.values()
         ]
         return torch.stack(losses).sum()

@@ -29,16 +29,18 @@ def loop_of(settings: Settings) -> CloakLoop:
         seed=settings.seed,
         attack=settings.attack,
         space=settings.space,
-        objectives=settings.objectives,
-        surrogates=build_surrogates(settings.surrogates, device),
+        surrogates=build_surrogates(
+            settings.surrogates, device, settings.objectives, waiting=settings.ensemble.waiting
+        ),
         framing=Framing(settings.framing),
         device=device,
+        ensemble=settings.ensemble,
     )
 
 
 def jobs_of(settings: Settings, loop: CloakLoop, count: int) -> list[PhotoJob]:
     """`count` different photos, not begun: the portrait shifted sideways."""
-    size = loop.surrogates[0].surrogate.view_size
+    size = loop.view_size
     return [_job(settings, loop, number, size) for number in range(count)]
 
 

@@ -97,13 +97,13 @@ class Finisher:
 
     def _judged(self, job: PhotoJob, photo: DecodedPhoto, name: str) -> Verdict:
         staged = self.staging / name
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        sha256 = write_photo(self.apply(job, photo), staged, self.output)
         try:
-            written = read_photo(SourceFile(key=name, path=staged), self.reading)
-            figures = self._figures(job, photo, written)
-            if figures["max_change_8bit"] == 0:
-                raise PhotoFailure("the cloak equals the photo: nothing changed within the budget")
+            try:
+                sha256, figures, pictures = self._written(job, photo, staged, name)
+            except (PhotoFailure, OSError, MemoryError):
+                self.loop.judge_all(job, [])  # other ranks wait for the pictures
+                raise
+            figures.update(self._losses(job, pictures))
             complaints = self.gate.complaints(figures)
             if not complaints:
                 publish(staged, self.out / name)
@@ -111,27 +111,37 @@ class Finisher:
             staged.unlink(missing_ok=True)
         return Verdict(complaints=tuple(complaints), output=name, sha256=sha256, figures=figures)
 
-    def _figures(
-        self, job: PhotoJob, photo: DecodedPhoto, written: DecodedPhoto
-    ) -> dict[str, float | None]:
+    def _written(
+        self, job: PhotoJob, photo: DecodedPhoto, staged: Path, name: str
+    ) -> tuple[str, dict[str, float | None], list[Tensor]]:
+        """Digest of the staged file, how visible it is, and canvases for `_losses`."""
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        sha256 = write_photo(self.apply(job, photo), staged, self.output)
+        written = read_photo(SourceFile(key=name, path=staged), self.reading)
         clean, cloak = photo.srgb(), written.srgb()
         if clean.shape != cloak.shape:
             raise PhotoFailure(
                 f"the written file has {tuple(cloak.shape[-2:])} pixels, "
                 f"the photo {tuple(clean.shape[-2:])}"
             )
-        figures: dict[str, float] = dict(measure_change(cloak, clean, self.lpips))
+        figures: dict[str, float | None] = {**measure_change(cloak, clean, self.lpips)}
         figures["max_change_8bit"] = written.max_change_8bit(photo)
+        if figures["max_change_8bit"] == 0:
+            raise PhotoFailure("the cloak equals the photo: nothing changed within the budget")
         clean_after, cloak_after = uploaded(clean), uploaded(cloak)
         figures["residual_kept"] = share_kept(cloak - clean, cloak_after - clean_after)
-        losses = [
-            self.loop.judge(job, self._canvas(job, image))
-            for image in (clean, cloak, clean_after, cloak_after)
-        ]
-        figures["loss_first"], figures["loss_last"] = losses[0], losses[1]
-        gained = losses[0] - losses[1]
-        kept = losses[2] - losses[3]
-        return {**figures, "loss_kept": kept / gained if gained > 0 else None}
+        images = (clean, cloak, clean_after, cloak_after)
+        return sha256, figures, [self._canvas(job, image) for image in images]
+
+    def _losses(self, job: PhotoJob, pictures: list[Tensor]) -> dict[str, float | None]:
+        """Losses of the photo and the cloak, and what is left of the difference when uploaded."""
+        before, after, *uploads = (j.total for j in self.loop.judge_all(job, pictures))
+        gained, kept = before - after, uploads[0] - uploads[1]
+        return {
+            "loss_first": before,
+            "loss_last": after,
+            "loss_kept": kept / gained if gained > 0 else None,
+        }
 
     def _canvas(self, job: PhotoJob, image: Tensor) -> Tensor:
         height, width = job.canvas.shape[-2:]

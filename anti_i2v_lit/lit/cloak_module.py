@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,31 @@ from torch import nn
 
 from anti_i2v_lit.archive.in_flight import InFlightStore, Progress
 from anti_i2v_lit.checks import NonFiniteLoss
-from anti_i2v_lit.cloaking.build import build_loop, build_surrogates
+from anti_i2v_lit.cloaking.build import build_loop, build_surrogates, weights_of
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
+from anti_i2v_lit.cloaking.peers import Peers
 from anti_i2v_lit.data.framing import Framing
-from anti_i2v_lit.lit.datamodule import LoadedPhoto, WorkGroup
+from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
+from anti_i2v_lit.lit.placement import Placement, meet, placement_of
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoStart:
+    """Where a photo begins, in a form that can be sent to other ranks.
+
+    Attributes:
+        job: not begun, its canvas on the CPU.
+        facts: step and time of the saved progress; empty without any.
+        tensors: slot -> saved parameter or momentum.
+    """
+
+    job: PhotoJob
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class CloakModule(pl.LightningModule):
@@ -43,6 +61,7 @@ class CloakModule(pl.LightningModule):
         self.framing = Framing(settings.framing)
         self.store = InFlightStore(self.out)
         self._loop: CloakLoop | None = None
+        self._view_size = (0, 0)  # the largest of the whole ensemble decides the canvas
         self._group: WorkGroup | None = None
 
     @property
@@ -52,21 +71,44 @@ class CloakModule(pl.LightningModule):
         return self._loop
 
     def configure_model(self) -> None:
-        """Load the surrogates on this rank's device (called again by Lightning: does nothing)."""
+        """Load this rank's surrogates on its device (called again by Lightning: does nothing).
+
+        Raises:
+            ValueError: a surrogate did not load on some rank; on all ranks, with its name.
+        """
         if self._loop is not None:
             return
         self._check_trainer()
+        placement = placement_of(self.trainer, self.settings)
+        peers, everyone = meet(placement)
+        views = everyone.together(lambda: self._build(placement, peers))
+        self._view_size = max(views, key=lambda size: size[0] * size[1])
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, PhotoDataModule) and data.stream is not None:
+            data.stream.peers = peers
+
+    def _build(self, placement: Placement, peers: Peers) -> tuple[int, int]:
+        """Build the loop with this rank's surrogates; the size of their largest view."""
         device = self.trainer.strategy.root_device
         settings = self.settings
         self._loop = build_loop(
             seed=settings.seed,
             attack=settings.attack,
             space=settings.space,
-            objectives=settings.objectives,
-            surrogates=build_surrogates(settings.surrogates, device),
+            surrogates=build_surrogates(
+                settings.surrogates,
+                device,
+                settings.objectives,
+                waiting=settings.ensemble.waiting,
+                only=None if placement.members == 1 else [placement.member],
+            ),
             framing=self.framing,
             device=device,
+            ensemble=settings.ensemble,
+            weights=weights_of(settings.surrogates),
+            peers=peers,
         )
+        return self._loop.view_size
 
     def _check_trainer(self) -> None:
         """Refuse a Trainer, made by a program, that would change results silently."""
@@ -106,14 +148,28 @@ class CloakModule(pl.LightningModule):
         if report:
             totals = [terms["total"] for terms in report.values()]
             self.log("loss", sum(totals) / len(totals), batch_size=len(totals))
+            self._log_surrogates(list(report.values()))
             if active[0].step % self.settings.attack.checkpoint_every == 0:
                 self.save(group)
         return report
+
+    def _log_surrogates(self, lines: list[dict[str, float]]) -> None:
+        """Each surrogate's own loss, mean over the photos that it saw (ensembles only)."""
+        for name in self.loop.weights:
+            seen = [terms[f"{name}/total"] for terms in lines if f"{name}/total" in terms]
+            if seen:
+                self.log(f"loss/{name}", sum(seen) / len(seen), batch_size=len(seen))
 
     def on_train_end(self) -> None:
         """Keep the steps of a group that the Trainer stopped in the middle."""
         if self._group is not None and self._group.jobs:
             self.save(self._group)
+
+    def teardown(self, stage: str) -> None:
+        """Leave the group of ranks."""
+        del stage
+        if self._loop is not None:
+            self._loop.peers.close()
 
     def _step_or_drop(
         self, group: WorkGroup, active: list[PhotoJob]
@@ -130,23 +186,39 @@ class CloakModule(pl.LightningModule):
             return {}
 
     def enter(self, group: WorkGroup) -> None:
-        """Make the jobs of a group, from its saved progress if there is any."""
-        saved = self.store.load(group.keys)
+        """Make the jobs of a group, from its saved progress if there is any.
+
+        Only the leader of several ranks has read the photos; the others are told.
+        """
+        for start in self.loop.peers.from_leader(self._starts(group)):
+            job = start.job
+            job.canvas = job.canvas.to(self.device).contiguous()
+            self.loop.begin(job)
+            if start.facts:
+                self._restore(job, start)
+            group.jobs.append(job)
+            self._register(job)
+            if start.facts:
+                self._restore_momentum(job, start)
+        group.entered = True
+
+    def _starts(self, group: WorkGroup) -> list[PhotoStart]:
+        """Where each photo that was read begins."""
+        saved = self.store.load(group.keys) if group.loaded else None
         facts = saved.facts.get("jobs", {}) if saved is not None else {}
+        found = []
         for key, loaded in group.loaded.items():
-            job = self._new_job(key, loaded)
             known = facts.get(key, {})
             # An original that was replaced meanwhile starts again.
             same = known.get("source_sha256") == loaded.decoded.source_sha256
+            job = self._new_job(key, loaded)
             if saved is not None and same:
-                self._restore(job, saved, known)
+                job.budget_8bit, job.attempt = float(known["budget_8bit"]), int(known["attempt"])
+                mine = {n: t for n, t in saved.tensors.items() if n.startswith(_slot(key, ""))}
+                found.append(PhotoStart(job=job, facts=known, tensors=mine))
             else:
-                self.loop.begin(job)
-            group.jobs.append(job)
-            self._register(job)
-            if saved is not None and same:
-                self._restore_momentum(job, saved)
-        group.entered = True
+                found.append(PhotoStart(job=job))
+        return found
 
     def restart(self, job: PhotoJob, budget_8bit: float) -> None:
         """Begin the next attempt of a photo with a smaller budget."""
@@ -162,7 +234,9 @@ class CloakModule(pl.LightningModule):
             del self.perturbations[_slot(job.key, name)]
 
     def save(self, group: WorkGroup) -> None:
-        """Write the progress of a group, in float, atomically."""
+        """Write the progress of a group, in float, atomically; the leader does it for its peers."""
+        if not self.loop.peers.leads:
+            return
         tensors: dict[str, torch.Tensor] = {}
         for job in group.jobs:
             for name, parameter in job.parameters.items():
@@ -180,31 +254,24 @@ class CloakModule(pl.LightningModule):
         self.store.save(group.keys, Progress(tensors=tensors, facts={"step": steps, "jobs": jobs}))
 
     def _new_job(self, key: str, loaded: LoadedPhoto) -> PhotoJob:
-        view_size = self._largest_view()
-        canvas = self.framing.to_canvas(loaded.decoded.srgb(), view_size)[None]
+        canvas = self.framing.to_canvas(loaded.decoded.srgb(), self._view_size)[None]
         return PhotoJob(
             key=key,
             photo_size=loaded.decoded.size,
-            canvas=canvas.to(self.device).contiguous(),
+            canvas=canvas,
             faces=loaded.faces,
             budget_8bit=self.settings.attack.budget_8bit,
             caption=loaded.decoded.caption,
         )
 
-    def _largest_view(self) -> tuple[int, int]:
-        sizes: Sequence[tuple[int, int]] = [s.surrogate.view_size for s in self.loop.surrogates]
-        return max(sizes, key=lambda size: size[0] * size[1])
-
-    def _restore(self, job: PhotoJob, saved: Progress, facts: dict[str, Any]) -> None:
-        job.budget_8bit, job.attempt = float(facts["budget_8bit"]), int(facts["attempt"])
-        self.loop.begin(job)
+    def _restore(self, job: PhotoJob, start: PhotoStart) -> None:
         names = list(job.parameters)
-        job.set_parameters({name: saved.tensors[_slot(job.key, name)] for name in names})
-        job.step, job.seconds = int(facts["step"]), float(facts["seconds"])
+        job.set_parameters({name: start.tensors[_slot(job.key, name)] for name in names})
+        job.step, job.seconds = int(start.facts["step"]), float(start.facts["seconds"])
 
-    def _restore_momentum(self, job: PhotoJob, saved: Progress) -> None:
+    def _restore_momentum(self, job: PhotoJob, start: PhotoStart) -> None:
         for name, parameter in job.parameters.items():
-            value = saved.tensors[_slot(job.key, name) + "_momentum"]
+            value = start.tensors[_slot(job.key, name) + "_momentum"]
             self.sign_descent.set_momentum_of(parameter, value)
 
     def _register(self, job: PhotoJob) -> None:

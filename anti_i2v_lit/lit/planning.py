@@ -19,6 +19,7 @@ from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.data.reading import read_photo
+from anti_i2v_lit.lit.placement import placement_in
 from anti_i2v_lit.settings import Settings
 
 
@@ -55,7 +56,7 @@ def plan(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     costs = Costs(
         seconds_per_photo=seconds,
-        devices=_devices(settings),
+        devices=_devices(settings) // _ranks_per_photo(settings),
         batch_size=settings.attack.batch_size,
         fixed_bytes=peak * (1 if sys.platform == "darwin" else 1024),
     )
@@ -86,26 +87,51 @@ def _devices(settings: Settings) -> int:
     return int(devices) * nodes
 
 
+def _ranks_per_photo(settings: Settings) -> int:
+    """Devices that work on the same photos.
+
+    Raises:
+        ValueError: the devices cannot be divided into groups.
+    """
+    return placement_in(_devices(settings), settings).members
+
+
 def _on_gpu(settings: Settings) -> bool:
     wanted = settings.trainer.get("accelerator", "auto")
     return wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _seconds_per_step(settings: Settings, source: SourceFile, steps: int) -> float:
+    """Seconds of a step of the whole ensemble; of its slowest surrogate where each has a device."""
+    everybody = list(range(len(settings.surrogates)))
+    shifts = [everybody]
+    if _ranks_per_photo(settings) > 1:
+        shifts = [[position] for position in everybody]
+    return max(_seconds_of(settings, source, steps, shift) for shift in shifts)
+
+
+def _seconds_of(settings: Settings, source: SourceFile, steps: int, only: list[int]) -> float:
+    """Seconds per step of these surrogates, one after the other on one device."""
     device = "cuda" if _on_gpu(settings) else "cpu"
     framing = Framing(settings.framing)
-    surrogates = build_surrogates(settings.surrogates, device)
+    surrogates = build_surrogates(
+        settings.surrogates,
+        device,
+        settings.objectives,
+        waiting=settings.ensemble.waiting,
+        only=only,
+    )
     loop = build_loop(
         seed=settings.seed,
         attack=settings.attack,
         space=settings.space,
-        objectives=settings.objectives,
         surrogates=surrogates,
         framing=framing,
         device=device,
+        ensemble=settings.ensemble,
     )
     decoded = read_photo(source, settings.reading)
-    canvas = framing.to_canvas(decoded.srgb(), surrogates[0].surrogate.view_size)[None]
+    canvas = framing.to_canvas(decoded.srgb(), loop.view_size)[None]
     job = PhotoJob(
         key=source.key,
         photo_size=decoded.size,

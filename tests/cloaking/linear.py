@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from anti_i2v_lit.cloaking.attack import AttackConfig
+from anti_i2v_lit.cloaking.ensemble import EnsembleConfig, WeightedSurrogate
 from anti_i2v_lit.cloaking.job import PhotoJob
-from anti_i2v_lit.cloaking.loop import CloakLoop, WeightedSurrogate
+from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.cloaking.transforms import DrawnTransform
 from anti_i2v_lit.data.framing import Framing, FramingConfig
@@ -88,22 +89,24 @@ def make_loop(
     space: Mapping[str, Any] | None = None,
     framing: Mapping[str, Any] | None = None,
     transforms: Sequence[DrawnTransform] = (),
+    ensemble: Mapping[str, str] | None = None,
     **attack: Any,
 ) -> CloakLoop:
     """A loop whose views are the whole canvas, unless `framing` says otherwise."""
     whole = {"crop_weight": 0, "face_weight": 0, "letterbox_weight": 0, "stretch_weight": 1}
     given = surrogates or {"linear": (LinearSurrogate(), 1.0)}
+    terms = {str(node["name"]): OBJECTIVES.build(node) for node in objectives}
     return CloakLoop(
         seed=5,
         config=AttackConfig(**{"random_start": 0.0, "num_draws": 3, "momentum": 0.0, **attack}),
         space=SPACES.build(space or {"name": "rgb"}),
-        objectives={str(node["name"]): OBJECTIVES.build(node) for node in objectives},
         surrogates=[
-            WeightedSurrogate(name=name, surrogate=surrogate, weight=weight)
+            WeightedSurrogate(name=name, surrogate=surrogate, weight=weight, objectives=terms)
             for name, (surrogate, weight) in given.items()
         ],
         framing=Framing(FramingConfig(**{"canvas_side_px": 16, **(framing or whole)})),
         transforms=transforms,
+        ensemble=EnsembleConfig(**(ensemble or {})),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from anti_i2v_lit.checks import NonFiniteLoss
 from anti_i2v_lit.cloaking.anchor import texture
-from anti_i2v_lit.cloaking.loop import VERIFICATION
+from anti_i2v_lit.cloaking.member import VERIFICATION
 from anti_i2v_lit.cloaking.transforms import build_transforms
 from anti_i2v_lit.surrogates.cogvideox import CogVideoXSurrogate
 from anti_i2v_lit.types import Draw
@@ -65,7 +65,9 @@ def test_surrogates_add_up_with_their_weights() -> None:
     ends = {}
     for first, second in ((1.0, 0.2), (0.2, 1.0)):
         models = {"up": (LinearSurrogate(), first), "down": (Negative(), second)}
-        loop, job = make_loop([{"name": "denoising"}], models, random_start=0.0), make_job()
+        plain = {"normalise": "none"}
+        loop = make_loop([{"name": "denoising"}], models, random_start=0.0, ensemble=plain)
+        job = make_job()
         (report,) = run(loop, [job], 1)[0].values()
         terms = report["up/denoising"], report["down/denoising"]
         assert report["total"] == pytest.approx(first * terms[0] + second * terms[1])
@@ -125,12 +127,12 @@ def test_draws_are_made_once_belong_to_the_photo_and_carry_no_gradient() -> None
     first, second = make_job("a.png"), make_job("b.png")
     run(loop, [first, second], 30)
     assert model.encoded_clips == 6
-    assert sorted(first.pools[0].entries) == [0, 1, 2]
-    draws = {k: [e.draw.noise for e in j.pools[0].entries.values()] for k, j in zip(
+    assert sorted(first.pools["linear"].entries) == [0, 1, 2]
+    draws = {k: [e.draw.noise for e in j.pools["linear"].entries.values()] for k, j in zip(
         ("a", "b"), (first, second), strict=True
     )}  # fmt: skip
     assert not any(torch.equal(a, b) for a in draws["a"] for b in draws["b"])
-    for entry in first.pools[0].entries.values():
+    for entry in first.pools["linear"].entries.values():
         assert set(entry.references) == {"clean", "anchor"}
         for reference in entry.references.values():
             tensors = [reference.views, reference.condition.latents]
@@ -140,13 +142,15 @@ def test_draws_are_made_once_belong_to_the_photo_and_carry_no_gradient() -> None
         assert torch.equal(clean.views, first.canvas)
         assert torch.equal(clean.denoised.target, entry.draw.noise[0][None])
     # Another attempt begins anew but meets the same draws.
-    noise = {n: e.draw.noise for n, e in first.pools[0].entries.items()}
+    noise = {n: e.draw.noise for n, e in first.pools["linear"].entries.items()}
     first.attempt = 1
     loop.begin(first)
     optimiser = optimiser_of([first])
     for _ in range(30):
         loop.step([first], optimiser)
-    assert all(torch.equal(e.draw.noise, noise[n]) for n, e in first.pools[0].entries.items())
+    assert all(
+        torch.equal(e.draw.noise, noise[n]) for n, e in first.pools["linear"].entries.items()
+    )
 
 
 def test_timesteps_stay_in_their_window() -> None:
@@ -173,7 +177,7 @@ def test_judging_uses_draws_that_the_attack_never_sees() -> None:
     reached = loop.judge(job, loop.cloaked_canvas(job))
     clean, cloak = job.canvas.double().numpy(), loop.cloaked_canvas(job).detach().double().numpy()
     assert reached == pytest.approx(-((cloak - clean) ** 2).mean() / clean.var(), rel=1e-4)
-    numbers = sorted(job.pools[0].entries)
+    numbers = sorted(job.pools["linear"].entries)
     assert numbers[-2:] == [VERIFICATION, VERIFICATION + 1]
     assert all(n < 3 for n in numbers[:-2])
 
@@ -191,9 +195,11 @@ def test_judging_is_the_mean_over_draws_and_the_sum_over_surrogates() -> None:
             continue
         singles = []
         for number in range(2):
-            entries = [loop._entry(job, i, VERIFICATION + number) for i in range(2)]
-            losses = [loop._losses([job], i, [job.canvas], [entries[i]])["total"] for i in range(2)]
-            singles.append(losses[0].item() + 3 * losses[1].item())
+            one, two = (
+                member.losses([job], [job.canvas], [member.entry(job, VERIFICATION + number)])
+                for member in loop.members.values()
+            )
+            singles.append(one["total"].item() + 3 * two["total"].item())
         assert values[2] == pytest.approx(np.mean(singles), rel=1e-5)
         assert singles[0] == pytest.approx(values[1], rel=1e-5)
         assert singles[0] != pytest.approx(singles[1], rel=1e-5)
@@ -277,13 +283,15 @@ def test_gradients_of_the_whole_path_agree_with_finite_differences(name: str, re
         {n: sizes[n] * torch.randn(p.shape, generator=generator) for n, p in job.parameters.items()}
     )
     loop._set_gradients([job], list(job.parameters.values()))
-    entry = loop._entry(job, 0, 0)
+    member = loop.members["tiny"]
+    entry = member.entry(job, 0)
     start = {n: p.detach().clone() for n, p in job.parameters.items()}
 
     def loss_at(group: str, change: torch.Tensor) -> float:
         job.assign({**start, group: start[group] + change})
         with torch.no_grad():
-            return loop._losses([job], 0, [loop.cloaked_canvas(job)], [entry])["total"].item()
+            canvases = [loop.cloaked_canvas(job)]
+            return member.losses([job], canvases, [entry])["total"].item()
 
     for group, parameter in job.parameters.items():
         gradient = parameter.grad.clone()

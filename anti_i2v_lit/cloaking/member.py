@@ -1,0 +1,149 @@
+"""One surrogate at work: its draws of each photo, its references, and its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.cloaking.anchor import anchor_image
+from anti_i2v_lit.cloaking.attack import AttackConfig
+from anti_i2v_lit.cloaking.draws import PoolEntry, join, join_draws, observe, split
+from anti_i2v_lit.cloaking.ensemble import WeightedSurrogate
+from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.data.framing import Framing, View
+from anti_i2v_lit.seeds import generator_for
+from anti_i2v_lit.types import Draw, Observation, TapRequest
+
+VERIFICATION = 1_000_000  # pool indices from here on are never drawn by the attack
+
+
+class Member:
+    """A surrogate with its terms, as one voice about photos in flight.
+
+    Views are cut from the photo's one canvas at this surrogate's own size.
+
+    Args:
+        model: the surrogate, its name, weight and terms.
+        purpose: ends the purpose of its random draws: its name, or nothing when it is alone.
+        seed: seed of all randomness.
+        config: the attack.
+        framing: canvas to views.
+
+    Raises:
+        ValueError: no terms, or a term that this surrogate cannot serve; names the surrogate.
+    """
+
+    def __init__(
+        self,
+        model: WeightedSurrogate,
+        *,
+        purpose: str,
+        seed: int,
+        config: AttackConfig,
+        framing: Framing,
+    ) -> None:
+        self.name, self.surrogate = model.name, model.surrogate
+        self.objectives = dict(model.objectives)
+        self.seed, self.config, self.framing = seed, config, framing
+        self._purpose = purpose
+        self.request = self._asked()
+        self._anchor_seen: Observation | None = None
+
+    def _asked(self) -> TapRequest:
+        request = TapRequest()
+        try:
+            for objective in self.objectives.values():
+                request = request | objective.taps(self.surrogate)
+        except ValueError as error:
+            raise ValueError(f"surrogate {self.name}: {error}") from error
+        return request
+
+    def drawn(self, job: PhotoJob) -> PoolEntry:
+        """The draw of a photo's current step, out of its pool."""
+        purpose = f"draw{job.attempt}{self._purpose}"
+        generator = generator_for(self.seed, job.key, job.step, purpose)
+        return self.entry(job, int(torch.randint(self.config.num_draws, (), generator=generator)))
+
+    def losses(
+        self, jobs: Sequence[PhotoJob], canvases: Sequence[Tensor], entries: Sequence[PoolEntry]
+    ) -> dict[str, Tensor]:
+        """Term -> loss per photo [B], and their weighted "total".
+
+        Args:
+            jobs: the photos.
+            canvases: what to look at, [1, 3, h, w] in [0, 1] per photo.
+            entries: a draw per photo.
+        """
+        views = self._render(canvases, [e.view for e in entries])
+        draw = join_draws([e.draw for e in entries]) if self.request.needs_denoiser else None
+        cloak = observe(self.surrogate, views, draw, self.request)
+        references = {
+            name: join([e.references[name] for e in entries])
+            for name in sorted(self.request.references)
+        }
+        keys, step = [job.key for job in jobs], max(job.step for job in jobs)
+        found: dict[str, Tensor] = {}
+        for name, objective in self.objectives.items():
+            found[name] = objective.loss(self.surrogate, cloak, references, keys, step)
+        weights = [o.weight for o in self.objectives.values()]
+        total = torch.stack([w * v for w, v in zip(weights, found.values(), strict=True)]).sum(
+            dim=0
+        )
+        return {**found, "total": total}
+
+    @torch.no_grad()
+    def entry(self, job: PhotoJob, number: int) -> PoolEntry:
+        """The pool's entry of this number, made on first use with its references."""
+        pool = job.pools[self.name].entries
+        if number in pool:
+            return pool[number]
+        size = self.surrogate.view_size
+        generator = generator_for(self.seed, job.key, number, f"pool0{self._purpose}")
+        if number >= VERIFICATION:
+            view = self.framing.main_view(job.photo_size, size, job.faces)
+        else:
+            view = self.framing.draw_view(job.photo_size, size, job.faces, generator)
+        clean = self._render([job.canvas], [view])
+        clip = clean[:, None].expand(-1, self.surrogate.num_frames, -1, -1, -1)
+        draw = self.surrogate.draw(
+            self.surrogate.encode_clip(clip),
+            [generator],
+            [self.config.prompt_for(job.caption)],
+            (self.config.timestep_low, self.config.timestep_high),
+        )
+        entry = PoolEntry(view=view, draw=draw)
+        if "clean" in self.request.references:
+            seen = observe(self.surrogate, clean, draw, self.request)
+            entry.references["clean"] = split(seen, 0)
+        if "anchor" in self.request.references:
+            entry.references["anchor"] = self._anchor(draw)
+        pool[number] = entry
+        return entry
+
+    def _render(self, canvases: Sequence[Tensor], views: Sequence[View]) -> Tensor:
+        size = self.surrogate.view_size
+        return torch.cat(
+            [
+                self.framing.render(canvas, view, size)
+                for canvas, view in zip(canvases, views, strict=True)
+            ]
+        )
+
+    def _anchor(self, draw: Draw) -> Observation:
+        """The anchor image at a draw; its condition is computed once."""
+        request, surrogate = self.request, self.surrogate
+        known = self._anchor_seen
+        if known is None:
+            views = anchor_image(self.config.anchor, *surrogate.view_size).to(surrogate.device)
+            known = split(
+                Observation(views=views, condition=surrogate.condition(views, request.encoder)), 0
+            )
+            self._anchor_seen = known
+        if not request.needs_denoiser:
+            return known
+        assert known.condition is not None
+        denoised = surrogate.denoise(known.condition, draw, request.denoiser, request.prediction)
+        whole = Observation(views=known.views, condition=known.condition, denoised=denoised)
+        return split(whole, 0)
