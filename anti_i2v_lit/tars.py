@@ -113,9 +113,7 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> TarDigest:
         temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
-    return TarDigest(
-        size_bytes=hashing.size_bytes, sha256=hashing.state.hexdigest(), members=count
-    )
+    return TarDigest(size_bytes=hashing.size_bytes, sha256=hashing.state.hexdigest(), members=count)
 
 
 def list_tar(path: Path) -> Mapping[str, tuple[int, int]]:
@@ -167,7 +165,7 @@ def _careful_listing(path: str) -> dict[str, tuple[int, int]]:
             for header in archive:
                 if header.isreg() and not header.issparse():
                     found[header.name] = (header.offset_data, header.size)
-                archive.members = []
+                archive.members = []  # type: ignore[attr-defined]
     except tarfile.TarError as error:
         raise DamagedTar(str(error)) from error
     return found
@@ -186,7 +184,7 @@ def holder(path: Path) -> tuple[Path, str] | None:
     return None
 
 
-def open_path(path: Path) -> BinaryIO:
+def open_path(path: Path) -> io.BufferedReader | io.BytesIO:
     """Open a file, or a member of a tar that the path leads through, for reading.
 
     Raises:

@@ -6,10 +6,10 @@ is whole, it lies as a file in a folder of the run's state; the tar is made from
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 from anti_i2v_lit.archive.files import STATE_FOLDER
 from anti_i2v_lit.tars import DamagedTar, list_tar, open_path, path_exists
@@ -63,7 +63,7 @@ def shard_counts(folder: Path) -> tuple[int, int]:
     return len(whole - waiting), len(waiting)
 
 
-def open_output(folder: Path, output: str) -> BinaryIO:
+def open_output(folder: Path, output: str) -> io.BufferedReader | io.BytesIO:
     """Open a cloak for reading.
 
     Raises:

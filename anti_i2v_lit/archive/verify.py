@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import pillow_heif
 from PIL import Image
@@ -96,7 +96,7 @@ def source_path(folder: Path, row: Row) -> Path | None:
     return None
 
 
-def _digest(stream: BinaryIO) -> str:
+def _digest(stream: io.BufferedReader | io.BytesIO) -> str:
     with stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

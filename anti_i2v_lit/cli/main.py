@@ -12,6 +12,7 @@ from anti_i2v_lit import __version__
 VERBS = {
     "cloak": "cloak photos into a folder",
     "demo": "cloak the bundled portrait and show what the embedded generator makes of it",
+    "shard": "turn photo folders, CelebV-Text or UCF101 into tar shards",
     "plan": "dry run: what would be cloaked, what refused, how long, how much memory and disk",
     "status": "how far a folder of cloaks is",
     "verify": "check a folder of cloaks against its manifest and the originals",

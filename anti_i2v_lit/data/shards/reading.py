@@ -93,7 +93,9 @@ class OpenTar:
     def __init__(self, source: IO[bytes], mode: str) -> None:
         self._source = source
         try:
-            self._archive = tarfile.open(fileobj=source, mode=mode, tarinfo=StrictHeader)  # type: ignore[call-overload]
+            self._archive = tarfile.open(  # type: ignore[call-overload]  # noqa: SIM115
+                fileobj=source, mode=mode, tarinfo=StrictHeader
+            )
         except BaseException:
             self._close_source()
             raise

@@ -43,7 +43,7 @@ def samples(count: int, start: int = 0) -> list[tuple[str, bytes] | tarfile.TarI
     """`count` samples of a photo (PNG, every third a JPEG) and a caption."""
     found: list[tuple[str, bytes] | tarfile.TarInfo] = []
     for number in range(start, start + count):
-        suffix, format = (("jpg", "JPEG") if number % 3 == 2 else ("png", "PNG"))
+        suffix, format = ("jpg", "JPEG") if number % 3 == 2 else ("png", "PNG")
         found.append((f"{number:06d}.{suffix}", photo_bytes(number, format)))
         found.append((f"{number:06d}.txt", f"caption {number}".encode()))
     return found

@@ -32,7 +32,11 @@ def listed(url: Path | str) -> ShardListing:
 
 
 def test_the_samples_are_those_of_webdataset(tmp_path: Path) -> None:
-    extra = [("000003.png", PNG), ("000003.json", b'{"caption": " from json "}'), ("000003.cls", b"1")]
+    extra = [
+        ("000003.png", PNG),
+        ("000003.json", b'{"caption": " from json "}'),
+        ("000003.cls", b"1"),
+    ]
     path = write(tmp_path / "p-000000.tar", [*samples(3), *extra, ("README", b"no sample")])
     theirs = {
         s["__key__"]: (s.get("png") or s["jpg"], s.get("txt", b"from json").decode())
@@ -64,7 +68,9 @@ def test_streams_give_the_same_samples(tmp_path: Path, kind: str) -> None:
 
 BAD = {
     "twice": ([("b.png", PNG), ("b.png", PNG)], "b.png is in the shard twice"),
-    "again later": ([("b.png", PNG), *samples(1), ("b.txt", b"x")], "sample b is in the shard twice"),
+    "again later": (
+        [("b.png", PNG), *samples(1), ("b.txt", b"x")], "sample b is in the shard twice"
+    ),
     "no photo": ([("b.txt", b"x"), ("b.json", b"{}")], "no photo in the sample, only json, txt"),
     "two photos": ([("b.png", PNG), ("b.jpg", PNG)], "several photos in one sample: b.png, b.jpg"),
     "link": ([header("b.png", tarfile.SYMTYPE, "/etc/passwd")], "a link or a special file"),
@@ -80,7 +86,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_sample_costs_itself(tmp_path: Path, name: str) -> None:
     members, reason = BAD[name]
-    found = listed(write(tmp_path / "p.tar", [*samples(2, start=5), *members, *samples(2, start=7)]))
+    found = listed(
+        write(tmp_path / "p.tar", [*samples(2, start=5), *members, *samples(2, start=7)])
+    )
     good = [key for key in found.samples if "00000" in key and "000000" not in key]
     assert len(good) == 4
     assert len(found.broken) == 1
@@ -93,7 +101,9 @@ def test_a_member_too_large_costs_its_sample_and_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing_module, "MAX_PHOTO_BYTES", 10_000)
-    path = write(tmp_path / "p.tar", [*samples(1), ("big.png", bytes(20_000)), *samples(1, start=1)])
+    path = write(
+        tmp_path / "p.tar", [*samples(1), ("big.png", bytes(20_000)), *samples(1, start=1)]
+    )
     found = listed(path)
     assert len(found.samples) == 2
     assert found.broken == {"p/big.png": "big.png has 20000 bytes, over the limit of 10000"}

@@ -1,0 +1,68 @@
+"""Outputs as files, waiting for their shard, and in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from anti_i2v_lit.archive.changes import possibly_changed
+from anti_i2v_lit.archive.ledger import Ledger, Row
+from anti_i2v_lit.archive.outputs import (
+    existing_outputs,
+    file_of,
+    in_shard,
+    open_output,
+    output_exists,
+    shard_counts,
+    shard_stage,
+)
+from anti_i2v_lit.tars import write_tar
+
+
+def test_an_output_is_found_wherever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file.jpg").write_bytes(b"file")
+    # A folder of photos may be named as a tar.
+    (tmp_path / "odd.tar").mkdir()
+    (tmp_path / "odd.tar" / "x.jpg").write_bytes(b"odd")
+    waiting = shard_stage(tmp_path) / "p" / "deep" / "1.jpg"
+    waiting.parent.mkdir(parents=True)
+    waiting.write_bytes(b"waits")
+    (shard_stage(tmp_path) / "q").mkdir()
+    (shard_stage(tmp_path) / "q" / "2.jpg").write_bytes(b"newer")
+    write_tar(tmp_path / "q.tar", [("1.jpg", b"tar"), ("2.jpg", b"older"), ("deep/3.jpg", b"3")])
+    expected = {
+        "sub/file.jpg": b"file",
+        "odd.tar/x.jpg": b"odd",
+        "p.tar/deep/1.jpg": b"waits",
+        "q.tar/1.jpg": b"tar",
+        "q.tar/2.jpg": b"newer",
+        "q.tar/deep/3.jpg": b"3",
+    }
+    missing = {"sub/none.jpg", "p.tar/2.jpg", "q.tar/none.jpg", "q.tar/deep", "r.tar/1.jpg", "none"}
+    assert existing_outputs(tmp_path, [*expected, *missing]) == set(expected)
+    for output, content in expected.items():
+        assert output_exists(tmp_path, output)
+        with open_output(tmp_path, output) as stream:
+            assert stream.read() == content
+    assert not any(output_exists(tmp_path, output) for output in missing)
+    assert shard_counts(tmp_path) == (0, 2)
+
+
+def test_names_of_outputs() -> None:
+    assert in_shard("p-000003/000017.jpg") == "p-000003.tar/000017.jpg"
+    assert file_of("p-000003.tar/000017.jpg") == "p-000003.tar"
+    assert file_of("sub/a.jpg") == "sub/a.jpg"
+
+
+def test_a_shard_that_is_newer_than_its_rows_is_read_again(tmp_path: Path) -> None:
+    tar = tmp_path / "p.tar"
+    write_tar(tar, [("1.jpg", b"photo")])
+    ledger = Ledger(tmp_path / "out")
+    row = Row(key="p/1.jpg", status="cloaked", output="p.tar/1.jpg", source=str(tar / "1.jpg"),
+              source_sha256="x")  # fmt: skip
+    ledger.append(row)
+    places = {"p/1.jpg": tar / "1.jpg"}
+    assert possibly_changed(ledger.rows(), places) == set()
+    os.utime(tar, (4e9, 4e9))
+    assert possibly_changed(ledger.rows(), places) == {"p/1.jpg"}
