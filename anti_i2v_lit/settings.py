@@ -39,6 +39,7 @@ SECTIONS: dict[str, type[Any]] = {
 }
 # How a run is carried out; these change no byte of a cloak.
 EXECUTION = ("trainer", "strategy")
+ATTACK_EXECUTION = ("checkpoint_every", "encoder_first")
 ENSEMBLE_EXECUTION = ("layout", "waiting")
 
 
@@ -106,7 +107,7 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """The part of `plain` that decides the bytes of a cloak."""
         plain = {k: v for k, v in self.plain().items() if k not in EXECUTION}
-        plain["attack"] = {k: v for k, v in plain["attack"].items() if k != "checkpoint_every"}
+        plain["attack"] = {k: v for k, v in plain["attack"].items() if k not in ATTACK_EXECUTION}
         ensemble = plain.pop("ensemble")
         if len(self.surrogates) > 1:
             plain["ensemble"] = {k: v for k, v in ensemble.items() if k not in ENSEMBLE_EXECUTION}

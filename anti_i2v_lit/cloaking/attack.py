@@ -33,6 +33,9 @@ class AttackConfig:
         anchor: target image of the anchor terms: "texture" (built in) or the path of an image.
         prompt: text condition of the reference clip, which is the clean view standing still;
             {caption} in it stands for the photo's own caption, where a shard gives one.
+        encoder_first: take the gradient through the denoiser down to the image latent first and
+            encode the photo again for the rest, so that the activations of both never exist
+            together. Changes no byte of a cloak; costs one more encoding per step.
         num_verification_draws: fixed draws of the main view by which a photo is judged before
             and after; they are never used to optimise.
     """
@@ -51,6 +54,7 @@ class AttackConfig:
     transform_share: float = 0.5
     anchor: str = "texture"
     prompt: str = "a person is talking"
+    encoder_first: bool = False
     num_verification_draws: int = 2
 
     def __post_init__(self) -> None:

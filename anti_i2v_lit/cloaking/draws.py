@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.cloaking.encoder_first import encoded_apart
 from anti_i2v_lit.data.framing import View
 from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Condition, Denoised, Draw, Observation, TapRequest
@@ -40,7 +42,12 @@ class DrawPool:
 
 
 def observe(
-    surrogate: Surrogate, views: Tensor, draw: Draw | None, request: TapRequest
+    surrogate: Surrogate,
+    views: Tensor,
+    draw: Draw | None,
+    request: TapRequest,
+    *,
+    encoder_first: bool = False,
 ) -> Observation:
     """Run as much of a surrogate as a request needs.
 
@@ -49,10 +56,14 @@ def observe(
         views: [B, 3, H, W] in [0, 1].
         draw: a draw for B photos; only needed where the request needs the denoiser.
         request: what to look at.
+        encoder_first: keep the activations of encoder and denoiser apart (`encoder_first`); the
+            result is the same.
     """
     condition = denoised = None
     if request.needs_condition:
-        condition = surrogate.condition(views, request.encoder, draw)
+        encode = partial(surrogate.condition, encoder_taps=request.encoder, draw=draw)
+        apart = encoder_first and request.needs_denoiser and views.requires_grad
+        condition = encoded_apart(encode, views) if apart else encode(views)
     if request.needs_denoiser:
         assert condition is not None and draw is not None
         denoised = surrogate.denoise(condition, draw, request.denoiser, request.prediction)

@@ -78,7 +78,13 @@ class Member:
         """
         views = self._render(canvases, [e.view for e in entries])
         draw = join_draws([e.draw for e in entries]) if self.request.needs_denoiser else None
-        cloak = observe(self.surrogate, views, draw, self.request)
+        cloak = observe(
+            self.surrogate,
+            views,
+            draw,
+            self.request,
+            encoder_first=self.config.encoder_first,
+        )
         references = {
             name: join([e.references[name] for e in entries])
             for name in sorted(self.request.references)

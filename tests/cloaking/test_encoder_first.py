@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from dataclasses import dataclass, field
 
@@ -10,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from anti_i2v_lit.bench.speed import run_product
+from anti_i2v_lit.bench.subjects import jobs_of, loop_of
 from anti_i2v_lit.cloaking.encoder_first import encoded_apart
+from anti_i2v_lit.settings import Settings
 from anti_i2v_lit.surrogates import SURROGATES
 from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Condition, Denoised, Draw
@@ -92,3 +96,18 @@ def test_activations_of_encoder_and_denoiser_never_coexist(name: str) -> None:
     assert joint.both > 0.9 * min(joint.most.values())
     # What remains is the condition itself, which the denoiser reads and the terms compare.
     assert apart.both < 0.05 * joint.both
+
+
+def test_a_run_with_it_writes_the_same_bytes(fast_settings: Settings) -> None:
+    cloaks = []
+    for kind in (False, True):
+        attack = dataclasses.replace(fast_settings.attack, encoder_first=kind)
+        settings = dataclasses.replace(fast_settings, attack=attack)
+        assert settings.digest() == fast_settings.digest()
+        loop = loop_of(settings)
+        (job,) = jobs_of(settings, loop, 1)
+        loop.begin(job)
+        run_product(loop, [job], 3)
+        cloaks.append(loop.cloaked_canvas(job).detach())
+    assert torch.equal(*cloaks)
+    assert not torch.equal(cloaks[0], job.canvas)
