@@ -13,6 +13,7 @@ from anti_i2v_lit.cloaking.ensemble import EnsembleConfig, WeightedSurrogate
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
+from anti_i2v_lit.cloaking.peers import Peers
 from anti_i2v_lit.cloaking.transforms import DrawnTransform
 from anti_i2v_lit.data.framing import Framing, FramingConfig
 from anti_i2v_lit.objectives import OBJECTIVES
@@ -90,6 +91,8 @@ def make_loop(
     framing: Mapping[str, Any] | None = None,
     transforms: Sequence[DrawnTransform] = (),
     ensemble: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    peers: Peers | None = None,
     **attack: Any,
 ) -> CloakLoop:
     """A loop whose views are the whole canvas, unless `framing` says otherwise."""
@@ -107,6 +110,8 @@ def make_loop(
         framing=Framing(FramingConfig(**{"canvas_side_px": 16, **(framing or whole)})),
         transforms=transforms,
         ensemble=EnsembleConfig(**(ensemble or {})),
+        weights=weights,
+        peers=peers,
     )
 
 
