@@ -17,7 +17,8 @@ ALLOWED = {
     "backbones": LEAVES,
     "spaces": LEAVES,
     "surrogates": LEAVES,
-    "generators": LEAVES,
+    # Generators of models that diffusers lacks run the networks that surrogates/ writes out.
+    "generators": LEAVES | {"surrogates"},
     "purifications": LEAVES,
     "metrics": LEAVES,
     "data": LEAVES,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _PLAIN = str.maketrans({**dict.fromkeys("‐‑‒–—―−", "-"), **dict.fromkeys("“”„«»`´", '"')})
 _PLAIN.update(str.maketrans({"‘": "'", "’": "'"}))
+_HYPHENS = re.compile(r"[-_]")
+_MANY_HYPHENS = 4  # as in a file name, not in a sentence
 _SYMBOLS = re.compile(r"[#®•©™&@·º½¾¿¡§~()\[\]{}|\\/*]+")
 
 
@@ -30,7 +32,11 @@ def caption_of(prompt: str, aesthetic_score: float) -> str:
     if aesthetic_score and "aesthetic score:" not in prompt:
         prompt = f"{prompt} aesthetic score: {aesthetic_score:.1f}."
     text = html.unescape(prompt).lower().translate(_PLAIN)
-    return re.sub(r"\s+", " ", _SYMBOLS.sub(" ", text)).strip()
+    text = _SYMBOLS.sub(" ", text)
+    if len(_HYPHENS.findall(text)) >= _MANY_HYPHENS:
+        text = _HYPHENS.sub(" ", text)
+    text = re.sub(r"(?<=\D[,.])(?=\w)", " ", text)
+    return re.sub(r"\s+", " ", text).strip()
 
 
 class MaskedTextEncoder(nn.Module):
@@ -49,6 +55,6 @@ class MaskedTextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor]:
         """Map token ids [B, L] to states with the mask as last channel [B, L, D + 1]."""
-        valid = tokens != self.encoder.config.pad_token_id
+        valid = tokens.ne(self.encoder.config.pad_token_id or 0)
         states = self.encoder(tokens, attention_mask=valid.long())[0]
         return (torch.cat([states, valid[..., None].to(states)], dim=-1),)

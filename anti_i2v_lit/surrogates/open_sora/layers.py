@@ -167,7 +167,7 @@ class NumberEmbedder(nn.Module):
         steps = torch.arange(half, dtype=torch.float32, device=numbers.device) / half
         angles = numbers[:, None].float() * torch.exp(-math.log(_LONGEST_PERIOD) * steps)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(next(self.parameters()).dtype))
 
 
 class CaptionEmbedder(nn.Module):

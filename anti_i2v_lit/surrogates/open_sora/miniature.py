@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,17 @@ def tiny_parts(seed: int = 1) -> OpenSoraParts:
         pipeline: dict[str, Any] = dict(_PIPELINE)
         vae = VideoVAE(SpatialVAE(plane, 4), TemporalVAE(**temporal), **pipeline)
         denoiser = STDiT3(**settings)
-
-    def text_model() -> TextModel:
-        masked: Any = MaskedTextEncoder(_text_encoder(seed))
-        return tiny_tokenizer(), masked
-
     return OpenSoraParts(
         denoiser=denoiser.eval(),
         vae=vae.eval(),
-        prompts=PromptEmbedder(text_model, MAX_WORDS, torch.float32),
+        prompts=PromptEmbedder(partial(tiny_text_model, seed), MAX_WORDS, torch.float32),
     )
+
+
+def tiny_text_model(seed: int = 1) -> TextModel:
+    """The miniature's tokenizer and masking T5 encoder; arguments as in `tiny_parts`."""
+    masked: Any = MaskedTextEncoder(_text_encoder(seed))
+    return tiny_tokenizer(), masked
 
 
 def save_tiny(folder: Path, seed: int = 1) -> None:

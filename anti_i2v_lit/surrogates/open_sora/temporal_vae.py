@@ -164,7 +164,7 @@ class Encoder(nn.Module):
             return self.conv_in(clip)
         level = -1 if name == "mid" else int(name.removeprefix("level."))
         blocks = self.res_blocks if level < 0 else self.block_res_blocks[level]
-        for block in blocks:
+        for block in blocks.children():
             clip = block(clip)
         if 0 <= level < len(self.conv_blocks):
             clip = self.conv_blocks[level](clip)
@@ -215,7 +215,7 @@ class Decoder(nn.Module):
         for block in self.res_blocks:
             clip = block(clip)
         for level in reversed(range(len(self.block_res_blocks))):
-            for block in self.block_res_blocks[level]:
+            for block in self.block_res_blocks[level].children():
                 clip = block(clip)
             if level > 0:
                 clip = self.conv_blocks[level - 1](clip)
