@@ -92,9 +92,10 @@ def take(
     alpha = noisy.new_full((len(noisy),), step.alpha_squared**0.5)
     sigma = noisy.new_full((len(noisy),), (1.0 - step.alpha_squared) ** 0.5)
     clean, seen = clean_and_noise(kind, answer, noisy, alpha, sigma)
-    direction = (1.0 - step.alpha_squared_before - step.sigma**2) ** 0.5 * seen
+    # Out of pure noise nothing of the old noise is kept: zero, but for rounding below it.
+    kept = max(1.0 - step.alpha_squared_before - step.sigma**2, 0.0) ** 0.5
     ahead = step.alpha_squared_before**0.5 * step.rescale * clean
-    return ahead + direction + step.sigma * noise
+    return ahead + kept * seen + step.sigma * noise
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float) -> Tensor:

@@ -24,6 +24,44 @@ if TYPE_CHECKING:
 
 _WIDTH = 16  # of the context tokens
 _CLIP_WIDTH = 32
+_UNET = {
+    "in_channels": 8,
+    "out_channels": 4,
+    "model_channels": 32,
+    "attention_resolutions": (2, 1),
+    "num_res_blocks": 1,
+    "channel_mult": (1, 2),
+    "num_head_channels": 16,
+    "context_dim": _WIDTH,
+    "use_linear": True,
+    "temporal_conv": True,
+    "use_relative_position": False,
+    "addition_attention": True,
+    "image_cross_attention": True,
+    "default_fs": 24,
+    "fs_condition": True,
+}
+_FIRST_STAGE = {
+    "embed_dim": 4,
+    "double_z": True,
+    "z_channels": 4,
+    "resolution": 32,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": (1, 1, 2),
+    "num_res_blocks": 1,
+    "attn_resolutions": (),
+}
+_RESAMPLER = {
+    "dim": 32,
+    "depth": 1,
+    "dim_head": 16,
+    "heads": 2,
+    "num_queries": 16,
+    "embedding_dim": _CLIP_WIDTH,
+    "output_dim": _WIDTH,
+}
 
 
 def tiny_settings(
@@ -35,58 +73,23 @@ def tiny_settings(
         kind: what the denoiser predicts.
         num_frames: length of its clips in video frames.
     """
+    velocity = kind is Parameterisation.VELOCITY
+    clip = ClipSettings(
+        embed_dim=8,
+        image=TowerSettings(width=_CLIP_WIDTH, layers=2, heads=2),
+        text=TowerSettings(width=_WIDTH, layers=2, heads=2),
+        image_size=24,
+        patch_size=8,
+        vocab_size=30,
+    )
     return ModelSettings(
-        unet={
-            "in_channels": 8,
-            "out_channels": 4,
-            "model_channels": 32,
-            "attention_resolutions": (2, 1),
-            "num_res_blocks": 1,
-            "channel_mult": (1, 2),
-            "num_head_channels": 16,
-            "context_dim": _WIDTH,
-            "use_linear": True,
-            "temporal_conv": True,
-            "use_relative_position": False,
-            "temporal_length": num_frames,
-            "addition_attention": True,
-            "image_cross_attention": True,
-            "default_fs": 24,
-            "fs_condition": True,
-        },
-        first_stage={
-            "embed_dim": 4,
-            "double_z": True,
-            "z_channels": 4,
-            "resolution": 32,
-            "in_channels": 3,
-            "out_ch": 3,
-            "ch": 32,
-            "ch_mult": (1, 1, 2),
-            "num_res_blocks": 1,
-            "attn_resolutions": (),
-        },
-        resampler={
-            "dim": 32,
-            "depth": 1,
-            "dim_head": 16,
-            "heads": 2,
-            "num_queries": 16,
-            "embedding_dim": _CLIP_WIDTH,
-            "output_dim": _WIDTH,
-            "video_length": num_frames,
-        },
-        clip=ClipSettings(
-            embed_dim=8,
-            image=TowerSettings(width=_CLIP_WIDTH, layers=2, heads=2),
-            text=TowerSettings(width=_WIDTH, layers=2, heads=2),
-            image_size=24,
-            patch_size=8,
-            vocab_size=30,
-        ),
+        unet={**_UNET, "temporal_length": num_frames},
+        first_stage=_FIRST_STAGE,
+        resampler={**_RESAMPLER, "video_length": num_frames},
+        clip=clip,
         kind=kind,
-        zero_snr=kind is Parameterisation.VELOCITY,
-        base_scale=0.7 if kind is Parameterisation.VELOCITY else 1.0,
+        zero_snr=velocity,
+        base_scale=0.7 if velocity else 1.0,
         latent_size=(8, 8),
         frame_by_frame=True,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_FIRST, _LAST = "<start_of_text>", "<end_of_text>"
+_FIRST, _LAST, _PADDING = "<start_of_text>", "<end_of_text>", "<padding>"
 
 
 def tokenizer_for(folder: Path) -> PreTrainedTokenizerBase:
@@ -27,12 +27,13 @@ def openclip_tokenizer() -> PreTrainedTokenizerBase:
     from transformers import CLIPTokenizer
 
     tables = SimpleTokenizer()
-    words = {number: word for word, number in tables.encoder.items()}
     return CLIPTokenizer(
-        vocab=tables.encoder,
+        # OpenCLIP pads with number 0, which is "!" inside a word; as padding it needs a name of
+        # its own, or every "!" of a prompt would be cut out in front of the byte pairs.
+        vocab={**tables.encoder, _PADDING: 0},
         merges=list(tables.bpe_ranks),
         unk_token=_LAST,
         bos_token=_FIRST,
         eos_token=_LAST,
-        pad_token=words[0],
+        pad_token=_PADDING,
     )

@@ -11,6 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from anti_i2v_lit.surrogates.dynamicrafter.miniature import (
+    random_state,
+    tiny_settings,
+    write_miniature,
+)
+from anti_i2v_lit.surrogates.dynamicrafter.model import DynamiCrafter
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -34,3 +41,12 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) 
     difference = found - expected
     assert difference.abs().max() <= tolerance * expected.abs().max()
     assert difference.norm() <= tolerance * expected.norm()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature as published: model.ckpt, config.yaml and a tokenizer."""
+    folder = tmp_path_factory.mktemp("dynamicrafter") / "model"
+    model = DynamiCrafter.on_meta(tiny_settings())
+    write_miniature(folder, model.settings, random_state(model))
+    return folder
