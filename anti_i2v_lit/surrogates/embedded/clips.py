@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anti_i2v_lit.surrogates.embedded.frame_autoencoder import FrameAutoencoder
+from anti_i2v_lit.surrogates.embedded.autoencoder import PictureAutoencoder
+from anti_i2v_lit.surrogates.embedded.family import PictureEncoder
 from anti_i2v_lit.surrogates.embedded.motion import Face, Framing, random_program, render
 from anti_i2v_lit.surrogates.embedded.photos import random_crops, seeded
 
@@ -117,16 +118,26 @@ def _cut(video: Tensor, frames: int, size: int, generator: torch.Generator) -> T
     return cut.flip(-1) if mirror < 0.5 else cut
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodedClips:
+    """Clips as the denoiser trains on them."""
+
+    latents: Tensor  # [N, T, C, h, w] fp16, whitened
+    captions: tuple[str, ...]  # one a clip; some empty
+    tokens: Tensor  # [N, K, W] fp16, image tokens of the first frame; K = 0 without an encoder
+
+
 @torch.no_grad()
 def encode_shards(
-    model: FrameAutoencoder,
+    model: PictureAutoencoder,
+    encoder: PictureEncoder,
     source: ClipSource,
     folder: pathlib.Path,
     *,
     options: ClipOptions,
     device: torch.device,
 ) -> None:
-    """Write the shards that are missing: ``{"latents": [n, T, C, h, w] fp16, "captions"}``.
+    """Write the shards that are missing, each with the entries of :class:`EncodedClips`.
 
     Encoding runs in float32: whitening magnifies the directions of least variance, and with them
     the rounding of a shorter format.
@@ -134,35 +145,53 @@ def encode_shards(
     folder.mkdir(parents=True, exist_ok=True)
     size = model.shape.sample_size
     model = model.to(device).to(memory_format=torch.channels_last).eval()
+    encoder = encoder.to(device).eval()
     for first in range(0, options.count, options.shard):
         path = folder / f"{first:06d}.pt"
         if path.exists():
             continue
-        latents, captions = [], []
+        latents, captions, tokens = [], [], []
         for index in range(first, min(first + options.shard, options.count)):
             clip, caption = make_clip(source, index, size=size, options=options)
             clip = clip.to(device, memory_format=torch.channels_last)
             latents.append(model.encode(clip)[0].to("cpu", torch.float16))
+            tokens.append(encoder.tokens(clip[:1])[0].to("cpu", torch.float16))
             blank = torch.rand((), generator=seeded(options.seed, index, "caption")).item()
             captions.append("" if blank < options.still_caption_share else caption)
         draft = path.with_suffix(".draft")
-        torch.save({"latents": torch.stack(latents), "captions": captions}, draft)
+        shard = {
+            "latents": torch.stack(latents),
+            "captions": captions,
+            "tokens": torch.stack(tokens),
+        }
+        torch.save(shard, draft)
         draft.replace(path)
         print(f"clips {first + len(captions)} of {options.count}", flush=True)
 
 
-def load_shards(folder: pathlib.Path, count: int) -> tuple[Tensor, list[str]]:
-    """Latents ``[count, T, C, h, w]`` (fp16) and captions of the shards in a folder."""
+def load_shards(folder: pathlib.Path, count: int) -> EncodedClips:
+    """The first ``count`` clips of the shards in a folder.
+
+    Raises:
+        ValueError: The folder holds no shard, or shards of another version.
+    """
     parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
     if not parts:
         raise ValueError(f"{folder} holds no shard; expected encoded clips; run that stage first.")
-    latents = torch.cat([part["latents"] for part in parts])[:count]
-    captions = [caption for part in parts for caption in part["captions"]][:count]
-    return latents, captions
+    if any("tokens" not in part for part in parts):
+        raise ValueError(
+            f"{folder} holds shards without image tokens; expected those that this version "
+            "writes; delete the folder and run that stage again."
+        )
+    return EncodedClips(
+        latents=torch.cat([part["latents"] for part in parts])[:count],
+        captions=tuple([caption for part in parts for caption in part["captions"]][:count]),
+        tokens=torch.cat([part["tokens"] for part in parts])[:count],
+    )
 
 
 def latent_sample(
-    model: FrameAutoencoder, photos: Tensor, *, count: int, seed: int, device: torch.device
+    model: PictureAutoencoder, photos: Tensor, *, count: int, seed: int, device: torch.device
 ) -> Tensor:
     """Latent means of ``count`` random crops, ``[count, C, h, w]`` float32, for whitening."""
     generator = seeded(seed, 0, "whitening")

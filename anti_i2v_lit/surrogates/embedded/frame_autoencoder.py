@@ -12,38 +12,33 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anti_i2v_lit.surrogates.embedded.autoencoder import LatentShape, PictureAutoencoder
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoencoderShape:
+class AutoencoderShape(LatentShape):
     """Sizes of the autoencoder."""
 
     block_channels: tuple[int, ...] = (16, 32, 64, 96)  # channels from fine to coarse
     layers_per_block: int = 1  # residual blocks a resolution (the decoder has one more)
-    latent_channels: int = 16  # channels of a latent
     norm_groups: int = 8  # groups of every group normalisation
-    sample_size: int = 128  # height and width of a training image, pixels
 
     def __post_init__(self) -> None:
         """Refuse sizes that the architecture cannot take."""
+        super().__post_init__()
         if len(self.block_channels) < 2 or any(c % self.norm_groups for c in self.block_channels):
             raise ValueError(
                 f"block_channels arrived as {self.block_channels}; expected two or more multiples "
                 f"of norm_groups={self.norm_groups}; change one of the two."
             )
-        if min(self.layers_per_block, self.latent_channels) < 1:
+        if self.layers_per_block < 1:
             raise ValueError(
-                f"layers_per_block={self.layers_per_block} and latent_channels="
-                f"{self.latent_channels} arrived; expected both to be 1 or more; raise them."
-            )
-        if self.sample_size < self.stride or self.sample_size % self.stride:
-            raise ValueError(
-                f"sample_size arrived as {self.sample_size}; expected a multiple of "
-                f"{self.stride} pixels; round it."
+                f"layers_per_block arrived as {self.layers_per_block}; expected 1 or more; "
+                "raise it."
             )
 
     @property
@@ -216,20 +211,15 @@ class FrameDecoder(nn.Module):
         return self.conv_out(functional.silu(self.norm_out(x, latent)))
 
 
-class FrameAutoencoder(nn.Module):
+class FrameAutoencoder(PictureAutoencoder):
     """Encoder and decoder of single frames, trainable with 2-D convolutions."""
 
     def __init__(self, shape: AutoencoderShape) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape: AutoencoderShape = shape
         self.encoder = FrameEncoder(shape)
         self.decoder = FrameDecoder(shape)
-        # Latents start almost without noise: under a tiny KL weight that is where they end.
-        with torch.no_grad():
-            last = self.encoder.conv_out.conv
-            assert last.bias is not None
-            last.bias[shape.latent_channels :] = -6.0
-            last.weight[shape.latent_channels :] *= 0.1
+        self.start_with_little_noise()
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance, each ``[B, C, H/8, W/8]``, of images in [-1, 1]."""
@@ -239,6 +229,18 @@ class FrameAutoencoder(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Images ``[B, 3, H, W]`` of latents ``[B, C, H/8, W/8]``."""
         return self.decoder(latent)
+
+    def moment_layer(self) -> nn.Conv2d:
+        """The convolution that ends the encoder."""
+        return self.encoder.conv_out.conv
+
+    def latent_readers(self) -> list[nn.Conv2d]:
+        """The first convolution and those of every spatial normalisation."""
+        readers = [self.decoder.conv_in.conv]
+        for module in self.decoder.modules():
+            if isinstance(module, _SpatialNorm):
+                readers.extend((module.conv_y.conv, module.conv_b.conv))
+        return readers
 
 
 def to_cogvideox(model: FrameAutoencoder, *, scaling_factor: float = 1.0) -> AutoencoderKLCogVideoX:

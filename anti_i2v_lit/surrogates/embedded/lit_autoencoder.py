@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from anti_i2v_lit.surrogates.embedded.frame_autoencoder import AutoencoderShape, FrameAutoencoder
+from anti_i2v_lit.surrogates.embedded.autoencoder import PictureAutoencoder
 from anti_i2v_lit.surrogates.embedded.perceptual import PerceptualDistance
 from anti_i2v_lit.surrogates.embedded.photos import random_crops, seeded
 from anti_i2v_lit.surrogates.embedded.schedule import Average, Schedule, Stopwatch
@@ -48,16 +48,16 @@ class AutoencoderTraining:
 
 
 class NormalizedAutoencoder(nn.Module):
-    """A frame autoencoder whose latents are centred and scaled per channel by batch statistics.
+    """An autoencoder whose latents are centred and scaled per channel by batch statistics.
 
     The decoder never sees anything but centred latents, so folding the mean into the last encoder
     layer afterwards changes nothing, not even at the zero-padded borders of the decoder.
     """
 
-    def __init__(self, shape: AutoencoderShape) -> None:
+    def __init__(self, frames: PictureAutoencoder) -> None:
         super().__init__()
-        self.frames = FrameAutoencoder(shape)
-        self.statistics = nn.BatchNorm2d(shape.latent_channels, eps=1e-5, affine=False)
+        self.frames = frames
+        self.statistics = nn.BatchNorm2d(frames.shape.latent_channels, eps=1e-5, affine=False)
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised latent mean and log variance, float32, of images in [-1, 1]."""
@@ -74,7 +74,7 @@ class LitAutoencoder(lightning.LightningModule):
     """Reconstruction (L1, L2, LPIPS) with a small KL term.
 
     Args:
-        shape: Sizes of the model.
+        autoencoder: The fresh model.
         training: The recipe.
         photos: ``[N, 3, S, S]`` uint8 portraits.
         frames: ``[M, 3, S, S]`` uint8 video frames; may be empty.
@@ -84,7 +84,7 @@ class LitAutoencoder(lightning.LightningModule):
     def __init__(
         self,
         *,
-        shape: AutoencoderShape,
+        autoencoder: PictureAutoencoder,
         training: AutoencoderTraining,
         photos: Tensor,
         frames: Tensor,
@@ -92,7 +92,7 @@ class LitAutoencoder(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.training_recipe = training
-        self.model = NormalizedAutoencoder(shape).to(memory_format=torch.channels_last)
+        self.model = NormalizedAutoencoder(autoencoder).to(memory_format=torch.channels_last)
         self.average = Average(self.model, training.average_decay)
         self.stopwatch = Stopwatch()
         self._photos, self._frames = photos, frames

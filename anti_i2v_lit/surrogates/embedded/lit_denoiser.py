@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anti_i2v_lit.surrogates.embedded.anchor import (
-    AnchorOptions,
-    anchor_copy_init,
-    trainable_positions,
-)
-from anti_i2v_lit.surrogates.embedded.denoiser import (
-    DenoiserShape,
-    Transformer,
-    build_denoiser,
-    build_scheduler,
-    rotary_tables,
-)
+from anti_i2v_lit.surrogates.embedded.clips import EncodedClips
+from anti_i2v_lit.surrogates.embedded.family import ClipCondition, Denoising
 from anti_i2v_lit.surrogates.embedded.photos import seeded
 from anti_i2v_lit.surrogates.embedded.schedule import Average, Schedule, Stopwatch
-from anti_i2v_lit.surrogates.embedded.text import (
-    build_text_encoder,
-    build_tokenizer,
-    embed_prompts,
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +24,6 @@ class DenoiserTraining:
     average_decay: float = 0.998  # decay of the weight average, [0, 1)
     weight_decay: float = 0.01  # AdamW weight decay
     variance_power: float = 1.0  # loss weight of a latent channel: its deviation to this power
-    anchor: AnchorOptions | None = dataclasses.field(default_factory=AnchorOptions)  # None: usual
     seed: int = 0  # seed of everything drawn in this stage
     log_every: int = 50  # steps between printed lines
 
@@ -53,58 +36,46 @@ class DenoiserTraining:
             )
 
 
-def initial_denoiser(
-    shape: DenoiserShape, *, anchor: AnchorOptions | None, seed: int
-) -> Transformer:
-    """A denoiser with trainable positions; its weights depend on the arguments alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build_denoiser(shape)
-    trainable_positions(model)
-    if anchor is not None:
-        anchor_copy_init(model, anchor)
-    return model
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one step is made of."""
+
+    clean: Tensor  # [B, T, C, h, w]
+    noise: Tensor  # the same
+    timesteps: Tensor  # [B], rising
+    condition: ClipCondition
 
 
 class LitDenoiser(lightning.LightningModule):
-    """v-prediction of all frames; the first frame's latent is the condition.
+    """v-prediction of all frames; the first frame is the condition.
 
     Args:
-        shape: Sizes of the model.
+        model: The fresh denoiser.
+        denoising: How it is told its conditions.
         training: The recipe.
-        latents: ``[N, T, C, h, w]`` whitened latents of clips.
-        captions: One a clip; empty ones train the unconditional model.
+        clips: Whitened latents, captions and image tokens; empty captions train the
+            unconditional model.
         deviations: ``[C]`` standard deviations of the latent channels before whitening.
     """
 
     def __init__(
         self,
         *,
-        shape: DenoiserShape,
+        model: nn.Module,
+        denoising: Denoising,
         training: DenoiserTraining,
-        latents: Tensor,
-        captions: Sequence[str],
+        clips: EncodedClips,
         deviations: Tensor,
     ) -> None:
         super().__init__()
-        self.recipe, self.shape = training, shape
-        self.model = initial_denoiser(shape, anchor=training.anchor, seed=training.seed)
+        self.recipe, self.model, self.denoising = training, model, denoising
         self.average = Average(self.model, training.average_decay)
         self.stopwatch = Stopwatch()
-        known = sorted(set(captions))
-        table = embed_prompts(known, build_tokenizer(), build_text_encoder())
-        self._latents, self._text = latents, table
-        self._caption = torch.tensor([known.index(caption) for caption in captions])
-        cosines, sines = rotary_tables(shape)
+        known = sorted(set(clips.captions))
+        self._clips, self._text = clips, denoising.embed_prompts(known)
+        self._caption = torch.tensor([known.index(caption) for caption in clips.captions])
         weights = deviations.float() ** training.variance_power
-        constants = {
-            "alphas": build_scheduler().alphas_cumprod.float(),  # type: ignore[attr-defined]
-            "cosines": cosines,
-            "sines": sines,
-            "channel_weights": weights / weights.mean(),
-        }
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("channel_weights", weights / weights.mean(), persistent=False)
         self._errors: list[Tensor] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -134,39 +105,43 @@ class LitDenoiser(lightning.LightningModule):
             group["lr"] = schedule.rate(self.global_step, seconds)
         return None
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Clean latents, prompt embeddings, noise and timesteps of a step, on the device."""
+    def draw(self, step: int) -> Batch:
+        """The clips, noise, timesteps and conditions of a step, on the device."""
         generator = seeded(self.recipe.seed, step, "denoiser-batch")
         count = self.recipe.batch_size
-        picks = torch.randint(len(self._latents), (count,), generator=generator)
-        clean = self._latents[picks].float()
+        picks = torch.randint(len(self._clips.latents), (count,), generator=generator)
+        clean = self._clips.latents[picks].float()
         noise = torch.randn(clean.shape, generator=generator)
         # One timestep from each equal part of the range: the loss of a step varies less.
         parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-        timesteps = (parts * len(self.alphas)).long()  # type: ignore[arg-type]
-        text = self._text[self._caption[picks]]
-        return tuple(part.to(self.device) for part in (clean, text, noise, timesteps))  # type: ignore[return-value]
+        timesteps = (parts * len(self.denoising.alphas)).long()
+        condition = ClipCondition(
+            first=clean[:, 0],
+            text=self._text[self._caption[picks]],
+            picture=self._clips.tokens[picks].float(),
+        )
+        condition = self.denoising.withhold(
+            condition, seeded(self.recipe.seed, step, "denoiser-withheld")
+        )
+        return Batch(
+            clean=clean.to(self.device),
+            noise=noise.to(self.device),
+            timesteps=timesteps.to(self.device),
+            condition=condition.to(self.device),
+        )
 
-    def error(self, clean: Tensor, text: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def error(self, batch: Batch) -> Tensor:
         """Squared error of the predicted v, ``[B, T, C, h, w]``."""
-        alpha = self.alphas[timesteps].view(-1, 1, 1, 1, 1)  # type: ignore[index]
+        alpha = self.denoising.alphas[batch.timesteps].view(-1, 1, 1, 1, 1)
         signal, spread = alpha.sqrt(), (1.0 - alpha).sqrt()
-        noisy = signal * clean + spread * noise
-        target = signal * noise - spread * clean
-        condition = torch.zeros_like(clean)
-        condition[:, 0] = clean[:, 0]
-        predicted = self.model(
-            hidden_states=torch.cat([noisy, condition], dim=2),
-            encoder_hidden_states=text,
-            timestep=timesteps,
-            image_rotary_emb=(self.cosines, self.sines),
-            return_dict=False,
-        )[0]
+        noisy = signal * batch.clean + spread * batch.noise
+        target = signal * batch.noise - spread * batch.clean
+        predicted = self.denoising.predict(self.model, noisy, batch.timesteps, batch.condition)
         return (predicted.float() - target).square()
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
         """Loss of one step; the batch argument only counts steps."""
-        errors = self.error(*self.draw(self.global_step))
+        errors = self.error(self.draw(self.global_step))
         weights = self.channel_weights.view(1, 1, -1, 1, 1)  # type: ignore[operator]
         self._errors.append(errors.detach().mean(dim=(2, 3, 4)).cpu())
         if self.global_step % self.recipe.log_every == 0:

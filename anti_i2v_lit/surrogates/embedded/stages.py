@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.surrogates.embedded.autoencoder import PictureAutoencoder
 from anti_i2v_lit.surrogates.embedded.clips import (
     ClipOptions,
     ClipSource,
@@ -17,24 +18,18 @@ from anti_i2v_lit.surrogates.embedded.clips import (
     latent_sample,
     load_shards,
 )
-from anti_i2v_lit.surrogates.embedded.denoiser import DenoiserShape, build_denoiser
-from anti_i2v_lit.surrogates.embedded.export import export_pipeline
 from anti_i2v_lit.surrogates.embedded.faces import find_faces
+from anti_i2v_lit.surrogates.embedded.family import Family, PictureEncoder
 from anti_i2v_lit.surrogates.embedded.fitting import FitOptions, checkpoint_path, fit
-from anti_i2v_lit.surrogates.embedded.frame_autoencoder import (
-    AutoencoderShape,
-    FrameAutoencoder,
-    to_cogvideox,
-)
 from anti_i2v_lit.surrogates.embedded.lit_autoencoder import (
     AutoencoderTraining,
     LitAutoencoder,
     NormalizedAutoencoder,
 )
-from anti_i2v_lit.surrogates.embedded.lit_denoiser import (
-    DenoiserTraining,
-    LitDenoiser,
-    initial_denoiser,
+from anti_i2v_lit.surrogates.embedded.lit_denoiser import DenoiserTraining, LitDenoiser
+from anti_i2v_lit.surrogates.embedded.lit_picture_encoder import (
+    LitPictureEncoder,
+    PictureEncoderTraining,
 )
 from anti_i2v_lit.surrogates.embedded.perceptual import PerceptualDistance
 from anti_i2v_lit.surrogates.embedded.photos import load_photos, load_video, training_videos
@@ -55,11 +50,11 @@ class Run:
 
     data: pathlib.Path  # data folder with photos/train, split.json, video and models
     out: pathlib.Path  # folder of this run
+    family: Family  # the architecture
     autoencoder: AutoencoderTraining  # recipe of stage one
-    denoiser: DenoiserTraining  # recipe of stage three
-    clips: ClipOptions = dataclasses.field(default_factory=ClipOptions)  # stage two
-    autoencoder_shape: AutoencoderShape = dataclasses.field(default_factory=AutoencoderShape)
-    denoiser_shape: DenoiserShape = dataclasses.field(default_factory=DenoiserShape)
+    picture_encoder: PictureEncoderTraining  # recipe of stage two, of families that have one
+    denoiser: DenoiserTraining  # recipe of stage four
+    clips: ClipOptions = dataclasses.field(default_factory=ClipOptions)  # stage three
     accelerator: str = "auto"  # Lightning accelerator
     held_back: int = 24  # first so many training portraits kept out, to choose on
     whitening_images: int = 1500  # random crops that the covariance is measured on
@@ -82,7 +77,7 @@ def train_autoencoder(run: Run) -> None:
         return
     videos = [load_video(path, size=VIDEO_SIZE) for path in training_videos(run.data)]
     module = LitAutoencoder(
-        shape=run.autoencoder_shape,
+        autoencoder=run.family.autoencoder(),
         training=run.autoencoder,
         photos=training_photos(run),
         frames=torch.cat([video[:75:5] for video in videos]),
@@ -95,7 +90,32 @@ def train_autoencoder(run: Run) -> None:
     _mark(run, "autoencoder", {"seconds": module.stopwatch.seconds(), "steps": module.global_step})
 
 
-def whiten(run: Run) -> tuple[FrameAutoencoder, Tensor]:
+def train_picture_encoder(run: Run) -> None:
+    """Stage two: ``picture-encoder/last.ckpt``; nothing where the family has no image encoder."""
+    model = run.family.picture_encoder()
+    if _done(run, "picture-encoder") or not list(model.parameters()):
+        return
+    module = LitPictureEncoder(
+        model=model,
+        training=run.picture_encoder,
+        photos=training_photos(run),
+        size=run.family.autoencoder().shape.sample_size,
+    )
+    options = FitOptions(folder=run.out / "picture-encoder", accelerator=run.accelerator)
+    fit(module, schedule=run.picture_encoder.schedule, options=options)
+    facts = {"seconds": module.stopwatch.seconds(), "steps": module.global_step}
+    _mark(run, "picture-encoder", facts)
+
+
+def trained_picture_encoder(run: Run) -> PictureEncoder:
+    """The weight average of stage two, or the family's empty encoder."""
+    model = run.family.picture_encoder()
+    if list(model.parameters()):
+        model.load_state_dict(_averaged(run, "picture-encoder"))
+    return model.eval().requires_grad_(False)
+
+
+def whiten(run: Run) -> tuple[PictureAutoencoder, Tensor]:
     """The averaged autoencoder of stage one, whitened, and the deviations before, ``[C]``."""
     model = averaged_autoencoder(run)
     path = run.out / "whitening.pt"
@@ -110,19 +130,16 @@ def whiten(run: Run) -> tuple[FrameAutoencoder, Tensor]:
     return model, whitening.deviations
 
 
-def averaged_autoencoder(run: Run) -> FrameAutoencoder:
+def averaged_autoencoder(run: Run) -> PictureAutoencoder:
     """The weight average in the checkpoint of stage one, normalisation folded in."""
-    state = torch.load(
-        checkpoint_path(run.out / "autoencoder"), map_location="cpu", weights_only=True
-    )["state_dict"]
-    model = NormalizedAutoencoder(run.autoencoder_shape)
-    model.load_state_dict(_below(state, "average.model."))
+    model = NormalizedAutoencoder(run.family.autoencoder())
+    model.load_state_dict(_averaged(run, "autoencoder"))
     fold_shift_and_scale(model.frames, model.statistics)
     return model.frames.eval()
 
 
 def encode_clips(run: Run) -> None:
-    """Stage two: ``clips/*.pt``."""
+    """Stage three: ``clips/*.pt``."""
     if _done(run, "clips"):
         return
     photos = training_photos(run)
@@ -138,20 +155,26 @@ def encode_clips(run: Run) -> None:
         video_captions=tuple(captions),
     )
     model, _ = whiten(run)
-    encode_shards(model, source, run.out / "clips", options=run.clips, device=run.device)
+    encode_shards(
+        model,
+        trained_picture_encoder(run),
+        source,
+        run.out / "clips",
+        options=run.clips,
+        device=run.device,
+    )
     _mark(run, "clips", {"count": run.clips.count})
 
 
 def train_denoiser(run: Run) -> None:
-    """Stage three: ``denoiser/last.ckpt``."""
+    """Stage four: ``denoiser/last.ckpt``."""
     if _done(run, "denoiser"):
         return
-    latents, captions = load_shards(run.out / "clips", run.clips.count)
     module = LitDenoiser(
-        shape=run.denoiser_shape,
+        model=run.family.denoiser(run.denoiser.seed),
+        denoising=run.family.denoising(trained_picture_encoder(run)),
         training=run.denoiser,
-        latents=latents,
-        captions=captions,
+        clips=load_shards(run.out / "clips", run.clips.count),
         deviations=whiten(run)[1],
     )
     options = FitOptions(folder=run.out / "denoiser", accelerator=run.accelerator)
@@ -160,19 +183,18 @@ def train_denoiser(run: Run) -> None:
 
 
 def export(run: Run, folder: pathlib.Path) -> int:
-    """Stage four: the pipeline folder; the untrained denoiser where stage three has not begun."""
-    vae = to_cogvideox(whiten(run)[0])
-    transformer = build_denoiser(run.denoiser_shape)
-    path = checkpoint_path(run.out / "denoiser")
-    if path.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        transformer.load_state_dict(_below(state, "average.model."))
-    else:
-        fresh = initial_denoiser(
-            run.denoiser_shape, anchor=run.denoiser.anchor, seed=run.denoiser.seed
-        )
-        transformer.load_state_dict(fresh.state_dict())
-    return export_pipeline(vae, transformer.eval(), folder)
+    """Stage five: the model's folder; the untrained denoiser where stage four has not begun."""
+    denoiser = run.family.denoiser(run.denoiser.seed)
+    if checkpoint_path(run.out / "denoiser").exists():
+        denoiser.load_state_dict(_averaged(run, "denoiser"))
+    return run.family.export(whiten(run)[0], trained_picture_encoder(run), denoiser.eval(), folder)
+
+
+def _averaged(run: Run, stage: str) -> dict[str, Tensor]:
+    """The weight average in the checkpoint of a stage."""
+    path = checkpoint_path(run.out / stage)
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return _below(state, "average.model.")
 
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

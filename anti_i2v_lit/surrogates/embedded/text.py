@@ -21,8 +21,12 @@ VOCABULARY: tuple[str, ...] = tuple(
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Lower-casing word tokenizer that appends ``</s>`` and pads with ``<pad>``."""
+def build_tokenizer(length: int = TEXT_LENGTH) -> PreTrainedTokenizerFast:
+    """Lower-casing word tokenizer that appends ``</s>`` and pads with ``<pad>``.
+
+    Args:
+        length: Most tokens of a prompt.
+    """
     words = [PAD, END, UNKNOWN, *VOCABULARY]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
     core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -37,7 +41,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=PAD,
         eos_token=END,
         unk_token=UNKNOWN,
-        model_max_length=TEXT_LENGTH,
+        model_max_length=length,
     )
 
 

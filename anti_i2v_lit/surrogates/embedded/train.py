@@ -1,6 +1,8 @@
-"""Train an embedded surrogate: autoencoder, encoded clips, denoiser, export.
+"""Train an embedded model: autoencoder, image encoder, encoded clips, denoiser, export.
 
 ``python -m anti_i2v_lit.surrogates.embedded.train --data ../shared/data --out runs/embedded``
+trains a video transformer of CogVideoX's class; with ``--model unet`` a video U-Net of
+DynamiCrafter's, which alone has an image encoder.
 
 Every stage writes its result under ``--out`` and is skipped once that is complete, so the same
 command continues after an interruption.
@@ -10,16 +12,22 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Callable
 
 import torch
 
 from anti_i2v_lit.surrogates.embedded import stages
 from anti_i2v_lit.surrogates.embedded.clips import ClipOptions
+from anti_i2v_lit.surrogates.embedded.family import Family
 from anti_i2v_lit.surrogates.embedded.lit_autoencoder import AutoencoderTraining
 from anti_i2v_lit.surrogates.embedded.lit_denoiser import DenoiserTraining
+from anti_i2v_lit.surrogates.embedded.lit_picture_encoder import PictureEncoderTraining
+from anti_i2v_lit.surrogates.embedded.mmdit_family import TransformerFamily
 from anti_i2v_lit.surrogates.embedded.schedule import Schedule
+from anti_i2v_lit.surrogates.embedded.unet_family import UNetFamily
 
-STAGES = ("autoencoder", "clips", "denoiser", "export")
+STAGES = ("autoencoder", "picture-encoder", "clips", "denoiser", "export")
+FAMILIES: dict[str, Callable[[], Family]] = {"mmdit": TransformerFamily, "unet": UNetFamily}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,15 +36,18 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parse.add_argument
+    add("--model", choices=sorted(FAMILIES), default="mmdit", help="architecture")
     add("--data", type=pathlib.Path, required=True, help="folder with photos/train and split.json")
     add("--out", type=pathlib.Path, required=True, help="folder of this run")
     add("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run")
     add("--export-to", type=pathlib.Path, help="pipeline folder; the default is OUT/pipeline")
     add("--autoencoder-minutes", type=float, help="wall clock of stage one; default no limit")
     add("--autoencoder-steps", type=int, default=6000, help="most steps of stage one")
-    add("--clips", type=int, default=6000, help="clips of stage two")
-    add("--denoiser-minutes", type=float, help="wall clock of stage three; default no limit")
-    add("--denoiser-steps", type=int, default=20000, help="most steps of stage three")
+    add("--autoencoder-rate", type=float, default=1.5e-3, help="peak learning rate of stage one")
+    add("--picture-encoder-steps", type=int, default=2000, help="steps of stage two")
+    add("--clips", type=int, default=6000, help="clips of stage three")
+    add("--denoiser-minutes", type=float, help="wall clock of stage four; default no limit")
+    add("--denoiser-steps", type=int, default=20000, help="most steps of stage four")
     add("--batch-size", type=int, default=8, help="pictures and clips a step")
     add("--seed", type=int, default=0, help="seed of everything drawn")
     add("--accelerator", default="auto", help="auto, cpu or gpu")
@@ -49,15 +60,20 @@ def build_run(arguments: argparse.Namespace) -> stages.Run:
     return stages.Run(
         data=arguments.data,
         out=arguments.out,
+        family=FAMILIES[arguments.model](),
         accelerator=arguments.accelerator,
         autoencoder=AutoencoderTraining(
             schedule=Schedule(
                 max_steps=arguments.autoencoder_steps,
                 max_minutes=arguments.autoencoder_minutes,
-                peak_rate=1.5e-3,
+                peak_rate=arguments.autoencoder_rate,
                 warmup_steps=150,
             ),
             batch_size=arguments.batch_size,
+            seed=arguments.seed,
+        ),
+        picture_encoder=PictureEncoderTraining(
+            schedule=Schedule(max_steps=arguments.picture_encoder_steps, warmup_steps=50),
             seed=arguments.seed,
         ),
         denoiser=DenoiserTraining(
@@ -79,6 +95,8 @@ def main(argv: list[str] | None = None) -> None:
     run = build_run(arguments)
     if "autoencoder" in arguments.stages:
         stages.train_autoencoder(run)
+    if "picture-encoder" in arguments.stages:
+        stages.train_picture_encoder(run)
     if "clips" in arguments.stages:
         stages.encode_clips(run)
     if "denoiser" in arguments.stages:

@@ -10,12 +10,11 @@ reacts to small perturbations as strongly as those of large models do.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from anti_i2v_lit.surrogates.embedded.frame_autoencoder import FrameAutoencoder
+from anti_i2v_lit.surrogates.embedded.autoencoder import PictureAutoencoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def measure_whitening(latents: Tensor, *, floor: float = 1e-4) -> Whitening:
 
 
 @torch.no_grad()
-def fold_shift_and_scale(model: FrameAutoencoder, statistics: nn.BatchNorm2d) -> None:
+def fold_shift_and_scale(model: PictureAutoencoder, statistics: nn.BatchNorm2d) -> None:
     """Write the batch normalisation between encoder and decoder into the encoder's last layer."""
     if statistics.running_mean is None or statistics.running_var is None:
         raise ValueError("statistics track no running values; expected them; use the default.")
@@ -69,7 +68,9 @@ def fold_shift_and_scale(model: FrameAutoencoder, statistics: nn.BatchNorm2d) ->
 
 
 @torch.no_grad()
-def fold_whitening(model: FrameAutoencoder, whitening: Whitening, *, logvar: float = -12.0) -> None:
+def fold_whitening(
+    model: PictureAutoencoder, whitening: Whitening, *, logvar: float = -12.0
+) -> None:
     """Make ``model`` encode to whitened latents and decode from them.
 
     The decoder's layers that read the latent are linear in it, so they absorb the inverse matrix
@@ -84,24 +85,19 @@ def fold_whitening(model: FrameAutoencoder, whitening: Whitening, *, logvar: flo
     """
     _fold_encoder(model, whitening.matrix, torch.zeros_like(whitening.mean))
     channels = model.shape.latent_channels
-    last = model.encoder.conv_out.conv
+    last = model.moment_layer()
     last.weight[channels:] = 0.0
     assert last.bias is not None
     last.bias[channels:] = logvar
-    decoder = model.decoder
-    readers: list[Any] = [decoder.conv_in.conv]
-    for name, module in decoder.named_modules():
-        if name.endswith((".conv_y", ".conv_b")):
-            readers.append(module.conv)
-    for reader in readers:
+    for reader in model.latent_readers():
         weight = torch.einsum("oihw,ij->ojhw", reader.weight.double(), whitening.inverse)
         reader.weight.copy_(weight)
 
 
-def _fold_encoder(model: FrameAutoencoder, matrix: Tensor, shift: Tensor) -> None:
+def _fold_encoder(model: PictureAutoencoder, matrix: Tensor, shift: Tensor) -> None:
     """Replace the encoder's mean ``z`` by ``matrix @ (z - shift)``."""
     channels = model.shape.latent_channels
-    last = model.encoder.conv_out.conv
+    last = model.moment_layer()
     assert last.bias is not None
     weight, bias = last.weight[:channels].double(), last.bias[:channels].double()
     last.weight[:channels] = torch.einsum("oi,ichw->ochw", matrix, weight).to(last.weight.dtype)

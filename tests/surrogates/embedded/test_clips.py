@@ -10,6 +10,7 @@ from anti_i2v_lit.surrogates.embedded.clips import (
     load_shards,
     make_clip,
 )
+from anti_i2v_lit.surrogates.embedded.family import NoPictureEncoder
 from anti_i2v_lit.surrogates.embedded.frame_autoencoder import AutoencoderShape, FrameAutoencoder
 from anti_i2v_lit.surrogates.embedded.motion import (
     ACTS,
@@ -23,6 +24,7 @@ from anti_i2v_lit.surrogates.embedded.motion import (
     render,
 )
 from anti_i2v_lit.surrogates.embedded.text import UNKNOWN, build_tokenizer
+from tests.surrogates.embedded.small import SMALL_UNET
 
 
 def spot(x: float, y: float, size: int = 96) -> torch.Tensor:
@@ -110,14 +112,38 @@ def test_encoding_continues_where_it_stopped(tmp_path: pathlib.Path) -> None:
     )
     options = ClipOptions(count=5, shard=2)
     device = torch.device("cpu")
-    encode_shards(model, source(), tmp_path, options=options, device=device)
-    whole, captions = load_shards(tmp_path, 5)
+    encoder = SMALL_UNET.picture_encoder()
+    encode_shards(model, encoder, source(), tmp_path, options=options, device=device)
+    whole = load_shards(tmp_path, 5)
     (tmp_path / "000002.pt").unlink()
-    encode_shards(model, source(), tmp_path, options=options, device=device)
-    again, _ = load_shards(tmp_path, 5)
-    assert whole.shape == (5, 5, 4, 8, 8)
-    assert len(captions) == 5
-    assert torch.equal(whole, again)
+    encode_shards(model, encoder, source(), tmp_path, options=options, device=device)
+    again = load_shards(tmp_path, 5)
+    assert whole.latents.shape == (5, 5, 4, 8, 8)
+    assert whole.tokens.shape == (5, 5, 32)
+    assert len(whole.captions) == 5
+    assert torch.equal(whole.latents, again.latents)
+    assert torch.equal(whole.tokens, again.tokens)
+
+
+def test_a_family_without_an_image_encoder_has_no_tokens(tmp_path: pathlib.Path) -> None:
+    model = FrameAutoencoder(
+        AutoencoderShape(block_channels=(8, 8, 8), latent_channels=4, norm_groups=4, sample_size=32)
+    )
+    encode_shards(
+        model,
+        NoPictureEncoder(),
+        source(),
+        tmp_path,
+        options=ClipOptions(count=1),
+        device=torch.device("cpu"),
+    )
+    assert load_shards(tmp_path, 1).tokens.shape == (1, 0, 0)
+
+
+def test_shards_of_another_version_are_refused(tmp_path: pathlib.Path) -> None:
+    torch.save({"latents": torch.zeros(1, 5, 4, 8, 8), "captions": [""]}, tmp_path / "000000.pt")
+    with pytest.raises(ValueError, match="without image tokens"):
+        load_shards(tmp_path, 1)
 
 
 def test_bad_programs_and_faces_are_refused() -> None:

@@ -1,51 +1,106 @@
 import pathlib
+from collections.abc import Callable
 
 import lightning
 import pytest
 import torch
 
+from anti_i2v_lit.surrogates.embedded.autoencoder import PictureAutoencoder
+from anti_i2v_lit.surrogates.embedded.clips import EncodedClips
 from anti_i2v_lit.surrogates.embedded.denoiser import DenoiserShape
+from anti_i2v_lit.surrogates.embedded.family import Family
 from anti_i2v_lit.surrogates.embedded.fitting import FitOptions, fit
-from anti_i2v_lit.surrogates.embedded.frame_autoencoder import AutoencoderShape
+from anti_i2v_lit.surrogates.embedded.frame_autoencoder import AutoencoderShape, FrameAutoencoder
+from anti_i2v_lit.surrogates.embedded.ldm_autoencoder import LdmAutoencoder, LdmShape
 from anti_i2v_lit.surrogates.embedded.lit_autoencoder import AutoencoderTraining, LitAutoencoder
 from anti_i2v_lit.surrogates.embedded.lit_denoiser import DenoiserTraining, LitDenoiser
+from anti_i2v_lit.surrogates.embedded.lit_picture_encoder import (
+    LitPictureEncoder,
+    PictureEncoderTraining,
+)
+from anti_i2v_lit.surrogates.embedded.mmdit_family import TransformerFamily
 from anti_i2v_lit.surrogates.embedded.perceptual import PerceptualDistance
 from anti_i2v_lit.surrogates.embedded.schedule import Schedule
+from anti_i2v_lit.surrogates.embedded.unet_family import UNetFamily
+from tests.surrogates.embedded.small import SMALL_UNET
 
 SCHEDULE = Schedule(max_steps=4, warmup_steps=1)
+SMALL_TRANSFORMER = TransformerFamily(
+    denoiser_shape=DenoiserShape(
+        heads=3, head_dim=16, layers=2, time_dim=8, latent_channels=4, latent_size=8, frames=3
+    )
+)
 
 
-def autoencoder() -> LitAutoencoder:
-    torch.manual_seed(0)
+def noise(*shape: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def autoencoder(model: PictureAutoencoder) -> LitAutoencoder:
     return LitAutoencoder(
-        shape=AutoencoderShape(
-            block_channels=(8, 8, 8), latent_channels=4, norm_groups=4, sample_size=64
-        ),
+        autoencoder=model,
         training=AutoencoderTraining(schedule=SCHEDULE, batch_size=2),
-        photos=torch.randint(0, 256, (3, 3, 80, 80), generator=generator, dtype=torch.uint8),
-        frames=torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8),
+        photos=noise(3, 3, 80, 80),
+        frames=noise(2, 3, 64, 64),
         perceptual=PerceptualDistance(None),
     )
 
 
-def denoiser() -> LitDenoiser:
+def frame_autoencoder() -> LitAutoencoder:
+    torch.manual_seed(0)
+    shape = AutoencoderShape(
+        block_channels=(8, 8, 8), latent_channels=4, norm_groups=4, sample_size=64
+    )
+    return autoencoder(FrameAutoencoder(shape))
+
+
+def first_stage() -> LitAutoencoder:
+    torch.manual_seed(0)
+    return autoencoder(LdmAutoencoder(LdmShape(sample_size=64)))
+
+
+def denoiser(family: Family, channels: int, tokens: tuple[int, int]) -> LitDenoiser:
     generator = torch.Generator().manual_seed(0)
-    shape = DenoiserShape(
-        heads=3, head_dim=16, layers=2, time_dim=8, latent_channels=4, latent_size=8, frames=3
-    )
+    captions = ("", "the person nods", "", "the camera pans left", "the person nods")
     return LitDenoiser(
-        shape=shape,
+        model=family.denoiser(0),
+        denoising=family.denoising(family.picture_encoder()),
         training=DenoiserTraining(schedule=SCHEDULE, batch_size=2),
-        latents=torch.randn(5, 3, 4, 8, 8, generator=generator),
-        captions=["", "the person nods", "", "the camera pans left", "the person nods"],
-        deviations=torch.tensor([4.0, 2.0, 1.0, 0.5]),
+        clips=EncodedClips(
+            latents=torch.randn(5, 3, channels, 8, 8, generator=generator),
+            captions=captions,
+            tokens=torch.randn(5, *tokens, generator=generator),
+        ),
+        deviations=torch.linspace(4.0, 0.5, channels),
     )
 
 
-@pytest.mark.parametrize("make", [autoencoder, denoiser])
+def transformer() -> LitDenoiser:
+    return denoiser(SMALL_TRANSFORMER, 4, (0, 0))
+
+
+def unet() -> LitDenoiser:
+    torch.manual_seed(0)
+    return denoiser(SMALL_UNET, 16, (5, 32))
+
+
+def image_encoder() -> LitPictureEncoder:
+    torch.manual_seed(0)
+    return LitPictureEncoder(
+        model=SMALL_UNET.picture_encoder(),
+        training=PictureEncoderTraining(schedule=SCHEDULE, people=3),
+        photos=noise(5, 3, 40, 40),
+        size=32,
+    )
+
+
+MODULES = [frame_autoencoder, first_stage, image_encoder, transformer, unet]
+
+
+@pytest.mark.parametrize("make", MODULES)
 def test_two_steps_and_two_more_give_the_weights_of_four(
-    make: type[lightning.LightningModule], tmp_path: pathlib.Path
+    make: Callable[[], lightning.LightningModule], tmp_path: pathlib.Path
 ) -> None:
     def options(name: str) -> FitOptions:
         return FitOptions(folder=tmp_path / name, accelerator="cpu", precision="32-true")
@@ -77,13 +132,49 @@ def test_endless_schedules_are_refused(bad: dict[str, float]) -> None:
         Schedule(**bad)  # type: ignore[arg-type]
 
 
-def test_denoiser_error_has_a_value_for_every_latent_element() -> None:
-    module = denoiser()
-    clean, text, noise, timesteps = module.draw(0)
-    assert clean.shape == (2, 3, 4, 8, 8)
-    assert text.shape == (2, 16, 64)
-    assert (timesteps.diff() > 0).all()
-    assert module.error(clean, text, noise, timesteps).shape == clean.shape
+@pytest.mark.parametrize("make", [transformer, unet])
+def test_denoiser_error_has_a_value_for_every_latent_element(
+    make: Callable[[], LitDenoiser],
+) -> None:
+    module = make()
+    batch = module.draw(0)
+    assert batch.clean.shape[:2] == (2, 3)
+    assert (batch.timesteps.diff() > 0).all()
+    assert module.error(batch).shape == batch.clean.shape
     again = module.draw(0)
-    assert torch.equal(again[2], noise)
-    assert not torch.equal(module.draw(1)[2], noise)
+    assert torch.equal(again.noise, batch.noise)
+    assert torch.equal(again.condition.first, batch.condition.first)
+    assert not torch.equal(module.draw(1).noise, batch.noise)
+
+
+def test_the_image_encoder_sees_two_views_of_each_person() -> None:
+    module = image_encoder()
+    views = module.views(0)
+    assert views.shape == (6, 3, 32, 32)
+    assert not torch.equal(views[0], views[3])
+    assert torch.equal(views, module.views(0))
+
+
+def test_the_image_encoder_learns_to_tell_two_pictures_apart() -> None:
+    torch.manual_seed(0)
+    schedule = Schedule(max_steps=30, warmup_steps=1, peak_rate=3e-3)
+    axis = torch.linspace(0, 255, 40)
+    across = axis.expand(3, 40, 40)
+    module = LitPictureEncoder(
+        model=SMALL_UNET.picture_encoder(),
+        training=PictureEncoderTraining(schedule=schedule, people=2, colour=0.0),
+        photos=torch.stack([across, across.mT]).to(torch.uint8),
+        size=32,
+    )
+    before = module.training_step(None, 0).item()
+    optimiser = torch.optim.AdamW(module.model.parameters(), lr=3e-3)
+    for _ in range(30):
+        optimiser.zero_grad()
+        module.training_step(None, 0).backward()
+        optimiser.step()
+    assert module.training_step(None, 0).item() < 0.5 * before
+
+
+def test_the_two_families_have_parts_of_their_own() -> None:
+    assert not list(TransformerFamily().picture_encoder().parameters())
+    assert list(UNetFamily().picture_encoder().parameters())
