@@ -27,6 +27,7 @@ _LONG_HEADERS = (
     tarfile.GNUTYPE_LONGLINK,
 )
 _BLOCK = tarfile.BLOCKSIZE
+_END = bytes(_BLOCK)
 _REGULAR = (b"0", b"\0")
 _LISTINGS = 64
 
@@ -132,30 +133,45 @@ def list_tar(path: Path) -> Mapping[str, tuple[int, int]]:
 @functools.lru_cache(maxsize=_LISTINGS)
 def _listing(path: str, size: int, mtime_ns: int, inode: int) -> Mapping[str, tuple[int, int]]:
     del size, mtime_ns, inode  # they tell one state of the file from another
-    with open(path, "rb", buffering=0) as stream:
-        found = _plain_listing(stream.fileno())
-        return found if found is not None else _careful_listing(path)
+    plain = plain_members(Path(path))
+    if plain is None:
+        return _careful_listing(path)
+    return {name: (offset, size) for name, offset, size in plain}
 
 
-def _plain_listing(descriptor: int) -> dict[str, tuple[int, int]] | None:
-    """Headers without extensions, which our own tars have; None at the first other one."""
-    found: dict[str, tuple[int, int]] = {}
+def plain_members(path: Path) -> list[tuple[str, int, int]] | None:
+    """Name, offset and size of each member of a whole tar of plain files; None for any other tar.
+
+    Several times faster than the standard reader, which is for all others: extended headers,
+    links, names that are not ASCII, damage.
+
+    Raises:
+        OSError: missing or unreadable file.
+    """
+    found = []
     offset = 0
-    while True:
-        block = os.pread(descriptor, _BLOCK, offset)
-        if block == bytes(_BLOCK):
-            return found
-        if len(block) < _BLOCK or block[156:157] not in _REGULAR or block[345:346] != b"\0":
-            return None
-        try:
-            size, checksum = int(block[124:135], 8), int(block[148:155].strip(b"\0 "), 8)
-            name = block[:100].rstrip(b"\0").decode("ascii")
-        except ValueError:
-            return None
-        if checksum != sum(block) - sum(block[148:156]) + 8 * 32:
-            return None
-        found[name] = (offset + _BLOCK, size)
-        offset += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    with path.open("rb", buffering=0) as stream:
+        while (block := os.pread(stream.fileno(), _BLOCK, offset)) != _END:
+            member = _plain_member(block, offset + _BLOCK)
+            if member is None:
+                return None
+            found.append(member)
+            offset += _BLOCK + -(-member[2] // _BLOCK) * _BLOCK
+    return found
+
+
+def _plain_member(block: bytes, offset: int) -> tuple[str, int, int] | None:
+    if len(block) < _BLOCK or block[156:157] not in _REGULAR or block[345:346] != b"\0":
+        return None
+    try:
+        size, checksum = int(block[124:135], 8), int(block[148:155].strip(b"\0 "), 8)
+        name = block[:100].rstrip(b"\0").decode("ascii")
+    except ValueError:
+        return None
+    if not name or name.endswith("/") or size < 0:
+        return None
+    is_right = checksum == sum(block) - sum(block[148:156]) + 8 * 32
+    return (name, offset, size) if is_right else None
 
 
 def _careful_listing(path: str) -> dict[str, tuple[int, int]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
+
+import pytest
 
 from anti_i2v_lit.archive.changes import possibly_changed
 from anti_i2v_lit.archive.ledger import Ledger, Row
@@ -66,3 +69,25 @@ def test_a_shard_that_is_newer_than_its_rows_is_read_again(tmp_path: Path) -> No
     assert possibly_changed(ledger.rows(), places) == set()
     os.utime(tar, (4e9, 4e9))
     assert possibly_changed(ledger.rows(), places) == {"p/1.jpg"}
+
+
+def test_a_lost_cloak_that_is_made_again_is_recorded_once(tmp_path: Path) -> None:
+    ledger, cloak = Ledger(tmp_path), tmp_path / "a.jpg"
+
+    def row(content: bytes, seconds: float) -> Row:
+        cloak.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        return Row(key="a.jpg", status="cloaked", output="a.jpg", output_sha256=digest,
+                   source_sha256="x", seconds=seconds)  # fmt: skip
+
+    ledger.append(row(b"cloak", 1.0))
+    cloak.unlink()
+    ledger.append(row(b"cloak", 2.0))
+    assert len(ledger.path.read_text().splitlines()) == 1, "the same bytes: one row is enough"
+    cloak.unlink()
+    ledger.append(row(b"another cloak", 3.0))
+    assert ledger.rows()["a.jpg"].seconds == 3.0, "the row must fit the file that is there"
+    stale = row(b"one more", 4.0)
+    cloak.write_bytes(b"another cloak")
+    with pytest.raises(ValueError, match="must not be recorded twice"):
+        ledger.append(stale)

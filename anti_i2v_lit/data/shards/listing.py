@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from anti_i2v_lit.data.shards.reading import Entry, Shard, ShardSample
+from anti_i2v_lit.data.shards.reading import Entry, Member, Shard, ShardSample
 from anti_i2v_lit.tars import DamagedTar
 
 # Photos above this are no photos, and reading them would cost a node its memory.
@@ -60,8 +59,8 @@ def list_shard(shard: Shard, photo_suffixes: Collection[str]) -> ShardListing:
     collector = _Collector(shard.name, frozenset(photo_suffixes))
     damage = ""
     try:
-        for header in shard.members():
-            collector.add(header)
+        for member in shard.members():
+            collector.add(member)
     except DamagedTar as error:
         damage = str(error)
     return collector.listing(shard, damage)
@@ -76,15 +75,15 @@ class _Collector:
         self._last: _Group | None = None
         self._members = 0
 
-    def add(self, header: tarfile.TarInfo) -> None:
-        """Take one header."""
+    def add(self, member: Member) -> None:
+        """Take one member."""
         self._members += 1
-        name = header.name.removeprefix("./")
-        if header.isdir() or _META.match(name):
+        name = member.name.removeprefix("./")
+        if member.is_folder or _META.match(name):
             return
         if not _is_safe(name):
             label = f"[member {self._members}]"
-            problem = f"the shard holds {header.name!r}, a name that leaves its folder"
+            problem = f"the shard holds {member.name!r}, a name that leaves its folder"
             self._groups[label] = _Group(key=label, problem=problem)
             return
         parts = _NAME.match(name)
@@ -95,7 +94,7 @@ class _Collector:
         if extension in group.extensions:
             group.problem = f"{name} is in the shard twice"
         group.extensions.add(extension)
-        self._sort_in(group, header, name, extension)
+        self._sort_in(group, member, name, extension)
 
     def _group(self, key: str) -> _Group:
         if self._last is not None and self._last.key == key:
@@ -108,16 +107,16 @@ class _Collector:
         self._last = group
         return group
 
-    def _sort_in(self, group: _Group, header: tarfile.TarInfo, name: str, extension: str) -> None:
+    def _sort_in(self, group: _Group, member: Member, name: str, extension: str) -> None:
         is_photo = f".{extension}" in self._suffixes
         if not is_photo and extension not in ("txt", "json"):
             return
-        entry = Entry(name=header.name, offset=header.offset_data, size=header.size)
+        entry = Entry(name=member.name, offset=member.offset, size=member.size)
         limit = MAX_PHOTO_BYTES if is_photo else MAX_TEXT_BYTES
-        if not header.isreg() or header.issparse():
+        if not member.is_file:
             group.problem = f"{name} is a link or a special file; a shard may hold files only"
-        elif header.size > limit:
-            group.problem = f"{name} has {header.size} bytes, over the limit of {limit}"
+        elif member.size > limit:
+            group.problem = f"{name} has {member.size} bytes, over the limit of {limit}"
         if is_photo:
             group.photos.append(entry)
         elif extension == "txt":

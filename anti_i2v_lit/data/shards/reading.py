@@ -21,7 +21,7 @@ from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 
 from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.tars import DamagedTar, StrictHeader
+from anti_i2v_lit.tars import DamagedTar, StrictHeader, plain_members
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _SCHEME = re.compile(r"^(pipe:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
@@ -37,6 +37,14 @@ class Entry:
     name: str
     offset: int
     size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member(Entry):
+    """A member as it stands in the tar: a file, a folder, or something else (a link, a device)."""
+
+    is_file: bool
+    is_folder: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,17 +141,33 @@ class Shard(ABC):
         self.url, self.name = url, shard_name(url)
 
     @final
-    def members(self) -> Iterator[tarfile.TarInfo]:
-        """All headers, in order.
+    def members(self) -> Iterator[Member]:
+        """All members, in order.
 
         Raises:
             DamagedTar: it cannot be opened or read on; what came before is right.
         """
         try:
+            plain = self._plain_members()
+            if plain is not None:
+                for name, offset, size in plain:
+                    yield Member(name=name, offset=offset, size=size, is_file=True, is_folder=False)
+                return
             with contextlib.closing(self._opened()) as archive:
-                yield from archive.headers()
+                for header in archive.headers():
+                    yield Member(
+                        name=header.name,
+                        offset=header.offset_data,
+                        size=header.size,
+                        is_file=header.isreg() and not header.issparse(),
+                        is_folder=header.isdir(),
+                    )
         except _READ_ERRORS as error:
             raise DamagedTar(str(error)) from error
+
+    def _plain_members(self) -> list[tuple[str, int, int]] | None:
+        """Name, offset and size of all members, where there is a fast way to them."""
+        return None
 
     @abstractmethod
     def _opened(self) -> OpenTar:
@@ -169,6 +193,9 @@ class FileShard(Shard):
 
     def _opened(self) -> OpenTar:
         return OpenTar(self.path.open("rb"), "r:")
+
+    def _plain_members(self) -> list[tuple[str, int, int]] | None:
+        return plain_members(self.path)
 
     def read(self, entries: Sequence[Entry]) -> list[bytes]:
         """See `Shard.read`."""
