@@ -61,6 +61,14 @@ _DECODING = (
     "spatial_vae.module.decoder.",
     "spatial_vae.module.post_quant_conv.",
 )
+# What the published code (`OpenSoraVAE_V1_2`) sets where a configuration is silent.
+_PUBLISHED: dict[str, Any] = {
+    "vae_2d": {"type": "VideoAutoencoderKL", "micro_batch_size": 4},
+    "vae_temporal": {"type": "VAE_Temporal_SD"},
+    "shift": [-0.10, 0.34, 0.27, 0.98],
+    "scale": [3.85, 2.32, 2.33, 3.06],
+    "micro_frame_size": 17,
+}
 # The 2D autoencoder of SDXL (Podell et al. 2023, arXiv 2307.01952), where the folder lacks its
 # configuration; a checkpoint of another shape does not load.
 _SDXL: dict[str, Any] = {
@@ -158,7 +166,7 @@ def load_prompts(folder: Path, dtype: torch.dtype, prompt_cache: str) -> PromptE
 
 def _empty_autoencoder(folder: Path) -> VideoVAE:
     """The autoencoder of a folder's configuration, without memory for its weights."""
-    config = _read(folder / AUTOENCODER / "config.json")
+    config = {**_PUBLISHED, **_read(folder / AUTOENCODER / "config.json")}
     flat, temporal = dict(config["vae_2d"]), dict(config["vae_temporal"])
     check_in(str(flat.get("type")), ("VideoAutoencoderKL",), "2D autoencoder of Open-Sora")
     kinds = ("VAE_Temporal", "VAE_Temporal_SD")
@@ -172,7 +180,7 @@ def _empty_autoencoder(folder: Path) -> VideoVAE:
             TemporalVAE(**temporal),
             config["shift"],
             config["scale"],
-            config.get("micro_frame_size"),
+            config["micro_frame_size"],
         )
 
 

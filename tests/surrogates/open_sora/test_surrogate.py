@@ -14,7 +14,12 @@ from torch import Tensor
 from anti_i2v_lit.surrogates import SURROGATES
 from anti_i2v_lit.surrogates.open_sora.captions import caption_of
 from anti_i2v_lit.surrogates.open_sora.flow import sampling_timesteps, shift_of, shifted
-from anti_i2v_lit.surrogates.open_sora.loading import AUTOENCODER, DENOISER, load_autoencoder
+from anti_i2v_lit.surrogates.open_sora.loading import (
+    AUTOENCODER,
+    DENOISER,
+    _empty_autoencoder,
+    load_autoencoder,
+)
 from anti_i2v_lit.surrogates.open_sora.miniature import MAX_WORDS, save_tiny, tiny_text_model
 from anti_i2v_lit.surrogates.open_sora.surrogate import OpenSoraSurrogate, OpenSoraSurrogateConfig
 from anti_i2v_lit.types import Draw
@@ -342,6 +347,16 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, part: str, fault: s
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=f"{part}/model.safetensors"):
         built(tmp_path / "model")
+
+
+def test_silent_configurations_mean_the_published_autoencoder(tmp_path: Path) -> None:
+    (tmp_path / AUTOENCODER).mkdir()
+    (tmp_path / AUTOENCODER / "config.json").write_text("{}")
+    vae = _empty_autoencoder(tmp_path)
+    # 83.65 million parameters has the 2D autoencoder of Stable Diffusion and SDXL.
+    assert sum(p.numel() for p in vae.spatial_vae.parameters()) == 83_653_863
+    assert sum(p.numel() for p in vae.temporal_vae.parameters()) == 309_687_144
+    assert vae.micro_frame_size == 17 and vae.shift.shape == vae.scale.shape == (1, 4, 1, 1, 1)
 
 
 def test_foreign_autoencoder_is_refused(tmp_path: Path) -> None:
