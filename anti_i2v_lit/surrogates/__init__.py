@@ -9,6 +9,7 @@ SURROGATES: Registry[Surrogate] = Registry(
     {
         "cogvideox": "anti_i2v_lit.surrogates.cogvideox:CogVideoXSurrogate",
         "dynamicrafter": "anti_i2v_lit.surrogates.dynamicrafter:DynamiCrafterSurrogate",
+        "ltx": "anti_i2v_lit.surrogates.ltx:LTXSurrogate",
         "open_sora": "anti_i2v_lit.surrogates.open_sora.surrogate:OpenSoraSurrogate",
         "svd": "anti_i2v_lit.surrogates.svd:SVDSurrogate",
         "wan_2_1": "anti_i2v_lit.surrogates.wan:Wan21Surrogate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,7 @@ from anti_i2v_lit.checkpoints import (
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.miniatures.ltx import tiny_ltx
 from anti_i2v_lit.surrogates.base import Surrogate
+from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
 from anti_i2v_lit.surrogates.flow_matching import (
     FlowSchedule,
     with_given_frame,
@@ -60,6 +61,9 @@ class LTXSurrogateConfig:
             about a third more time for a fraction of the memory; on or off.
         prompt_cache: folder for prompt embeddings, so that the text encoder (9.5 GB for the
             published model in bfloat16) is not loaded again by the next run; "" for memory only.
+        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
+            are embedded on the CPU when they come up, so that the text encoder never lies beside
+            the denoiser.
     """
 
     path: str = ""
@@ -70,6 +74,7 @@ class LTXSurrogateConfig:
     frame_rate: float = 25.0
     activation_checkpointing: bool = False
     prompt_cache: str = ""
+    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
@@ -120,7 +125,8 @@ class LTXSurrogate(Surrogate):
 
     def __init__(self, config: LTXSurrogateConfig, parts: LTXParts | None = None) -> None:
         if parts is None:
-            parts = load_parts(config.path, torch_dtype(config.dtype), config.prompt_cache)
+            dtype = torch_dtype(config.dtype)
+            parts = load_parts(config.path, dtype, config.prompt_cache, config.prompts)
         self._dtype = parts.transformer.proj_in.weight.dtype
         self._prompts = parts.prompts
         settings: Any = parts.transformer.config
@@ -232,34 +238,38 @@ def _to_tokens(latents: Tensor) -> Tensor:
     return latents.movedim(2, -1).flatten(1, 3)
 
 
-def load_parts(path: str, dtype: torch.dtype, prompt_cache: str) -> LTXParts:
-    """Load transformer and autoencoder straight in `dtype`; the text encoder stays on disk.
+def load_parts(
+    path: str, dtype: torch.dtype, prompt_cache: str, prompts: Sequence[str] = ()
+) -> LTXParts:
+    """Load transformer and autoencoder straight in `dtype`; the latter without its decoder.
 
     Args:
         path: a local folder.
         dtype: of all weights.
         prompt_cache: folder of prompt embeddings, or "" for memory only.
+        prompts: texts to embed before the transformer is loaded.
 
     Raises:
         ValueError: no such folder, or a file is missing.
     """
     folder = checkpoint_folder(path, LTX)
-    with quiet_loading():
-        transformer = LTXVideoTransformer3DModel.from_pretrained(
-            folder, subfolder="transformer", torch_dtype=dtype, local_files_only=True
-        )
-        vae = AutoencoderKLLTXVideo.from_pretrained(
-            folder, subfolder="vae", torch_dtype=dtype, local_files_only=True
-        )
     cache = None
     if prompt_cache:
         key = f"{text_model_key(folder, _MAX_TOKENS, dtype)} with mask"
         cache = PromptCache(Path(prompt_cache).expanduser(), key)
+    embedder = _embedder(partial(_load_text_model, folder, dtype), dtype, cache)
+    if prompts:
+        embedder.prepare(prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with quiet_loading():
+        transformer = LTXVideoTransformer3DModel.from_pretrained(
+            folder, subfolder="transformer", torch_dtype=dtype, local_files_only=True
+        )
+        vae = load_without_decoder(AutoencoderKLLTXVideo, folder / "vae", dtype)
     return LTXParts(
         transformer=transformer,
         vae=vae,
         schedule=json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
-        prompts=_embedder(partial(_load_text_model, folder, dtype), dtype, cache),
+        prompts=embedder,
     )
 
 

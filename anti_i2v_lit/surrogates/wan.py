@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, final
 
 import torch
@@ -53,6 +53,9 @@ class WanSurrogateConfig:
             about a third more time for a fraction of the memory; on or off.
         prompt_cache: folder for prompt embeddings, so that the text encoder (11.4 GB for the
             published models) is not loaded again by the next run; "" for memory only.
+        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
+            are embedded on the CPU when they come up, so that the text encoder never lies beside
+            the denoiser.
     """
 
     path: str = ""
@@ -63,6 +66,7 @@ class WanSurrogateConfig:
     width: int = 0
     activation_checkpointing: bool = False
     prompt_cache: str = ""
+    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
@@ -103,6 +107,7 @@ class WanSurrogate(Surrogate):
                 torch_dtype(config.dtype),
                 torch_dtype(config.encoder_dtype),
                 config.prompt_cache,
+                config.prompts,
             )
         self._check_class(parts)
         self._prompts = parts.prompts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
+from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline, prompt_clean
 from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, UMT5EncoderModel
 
 from anti_i2v_lit.checkpoints import Layout, checkpoint_folder, quiet_loading
+from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
 from anti_i2v_lit.surrogates.masked_text import ZeroPadded
 from anti_i2v_lit.surrogates.prompts import PromptCache, PromptEmbedder, text_model_key
 
@@ -47,9 +48,14 @@ class WanParts:
 
 
 def load_parts(
-    path: str, layout: Layout, dtype: torch.dtype, encoder_dtype: torch.dtype, prompt_cache: str
+    path: str,
+    layout: Layout,
+    dtype: torch.dtype,
+    encoder_dtype: torch.dtype,
+    prompt_cache: str,
+    prompts: Sequence[str] = (),
 ) -> WanParts:
-    """Load the networks straight in their precision; the text encoder stays on disk.
+    """Load the networks straight in their precision; the autoencoder without its decoder.
 
     Args:
         path: a local folder.
@@ -57,6 +63,7 @@ def load_parts(
         dtype: of the transformer and of prompt embeddings.
         encoder_dtype: of the autoencoder and of the image encoder.
         prompt_cache: folder of prompt embeddings, or "" for memory only.
+        prompts: texts to embed before the transformer is loaded.
 
     Raises:
         ValueError: no such folder, or a file is missing.
@@ -64,14 +71,16 @@ def load_parts(
     folder = checkpoint_folder(path, layout)
     index = json.loads((folder / "model_index.json").read_text())
     schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    embedder = _embedder_of(folder, dtype, prompt_cache)
+    if prompts:
+        cleaned = [prompt_clean(text) for text in prompts]
+        embedder.prepare(cleaned, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     image_encoder = image_processor = None
     with quiet_loading():
         transformer = WanTransformer3DModel.from_pretrained(
             folder, subfolder="transformer", torch_dtype=dtype, local_files_only=True
         )
-        vae = AutoencoderKLWan.from_pretrained(
-            folder, subfolder="vae", torch_dtype=encoder_dtype, local_files_only=True
-        )
+        vae = load_without_decoder(AutoencoderKLWan, folder / "vae", encoder_dtype)
         if (folder / "image_encoder").is_dir():
             image_encoder = CLIPVisionModel.from_pretrained(
                 folder / "image_encoder", dtype=encoder_dtype, local_files_only=True
@@ -79,15 +88,11 @@ def load_parts(
             image_processor = CLIPImageProcessor.from_pretrained(
                 folder / "image_processor", local_files_only=True
             )
-    cache = None
-    if prompt_cache:
-        key = f"{text_model_key(folder, MAX_TOKENS, dtype)} zero padded"
-        cache = PromptCache(Path(prompt_cache).expanduser(), key)
     return WanParts(
         transformer=transformer,
         vae=vae,
         schedule=schedule,
-        prompts=_embedder(partial(_load_text_model, folder, dtype), dtype, cache),
+        prompts=embedder,
         expand_timesteps=bool(index.get("expand_timesteps")),
         image_encoder=image_encoder,
         image_processor=image_processor,
@@ -110,6 +115,14 @@ def parts_of(pipeline: WanImageToVideoPipeline) -> WanParts:
         image_encoder=pipeline.image_encoder,
         image_processor=pipeline.image_processor,
     )
+
+
+def _embedder_of(folder: Path, dtype: torch.dtype, prompt_cache: str) -> PromptEmbedder:
+    cache = None
+    if prompt_cache:
+        key = f"{text_model_key(folder, MAX_TOKENS, dtype)} zero padded"
+        cache = PromptCache(Path(prompt_cache).expanduser(), key)
+    return _embedder(partial(_load_text_model, folder, dtype), dtype, cache)
 
 
 def _embedder(

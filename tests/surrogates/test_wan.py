@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import WanImageToVideoPipeline
+from diffusers import WanImageToVideoPipeline, WanTransformer3DModel
 from PIL import Image
+from transformers import UMT5EncoderModel
 
 from anti_i2v_lit.miniatures.wan import tiny_wan_2_1, tiny_wan_2_2
 from anti_i2v_lit.surrogates import SURROGATES
@@ -367,6 +368,26 @@ def test_prompt_cache_serves_the_next_run_without_the_text_encoder(tmp_path: Pat
     second._prompts._load = None
     found = second.denoise(second.condition(views), draw, frozenset(), True).prediction
     assert torch.equal(found, expected)
+
+
+def test_known_prompts_are_embedded_before_the_transformer_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_wan_2_2().save_pretrained(tmp_path)
+    order: list[str] = []
+    for owner in (UMT5EncoderModel, WanTransformer3DModel):
+        load = owner.from_pretrained
+
+        def logged(*args: Any, _load: Any = load, _name: str = owner.__name__, **kw: Any) -> Any:
+            order.append(_name)
+            return _load(*args, **kw)
+
+        monkeypatch.setattr(owner, "from_pretrained", logged)
+    fields = {"name": "wan_2_2", "path": str(tmp_path), "height": 64, "width": 64}
+    surrogate: Any = SURROGATES.build({**fields, "prompts": PROMPTS})
+    views = photos(2, 64, 64)
+    surrogate.denoise(surrogate.condition(views), draws_of(surrogate, views), frozenset(), True)
+    assert order == ["UMT5EncoderModel", "WanTransformer3DModel"]
 
 
 def test_missing_folder_says_how_to_obtain_the_model() -> None:
