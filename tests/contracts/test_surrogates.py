@@ -47,9 +47,9 @@ def all_taps(surrogate: Surrogate) -> frozenset[str]:
 
 
 def test_tiny_is_built_in_under_a_second(surrogate: Surrogate) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     type(surrogate).tiny()
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_weights_are_frozen_and_in_eval_mode(surrogate: Surrogate) -> None:
