@@ -1,97 +1,91 @@
-"""One run per output folder at a time, held by the kernel and so released by a kill -9 too."""
+"""What a run holds of a folder: shards, or all photos outside shards; nobody else writes those.
+
+A claim is a file `<unit>.<generation>`, made by a hard link, which exactly one process can make.
+The highest generation counts and is never removed, so taking over from a dead run is the same
+single step as claiming something free: making the next generation.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
 import fcntl
+import hashlib
 import json
 import os
-import socket
 import time
+import uuid
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from anti_i2v_lit.archive.files import STATE_FOLDER
+from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
+from anti_i2v_lit.archive.runs import (
+    LEASE_SECONDS,
+    Owner,
+    RunRecord,
+    Workplace,
+    lives,
+    read_record,
+    sightings,
+)
 
+# Photos outside shards are one unit: they have no borders that two runs could agree on.
+FILES = "files"
+_STARTING = "starting"
+_START_SECONDS = 600.0
+_RETRY_SECONDS = 0.1
 # File systems mounted without locks (Lustre without -o flock, some FUSE) answer with these.
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-_RETRY_SECONDS = 0.05
+# What file systems without hard links answer.
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderInUse(ValueError):
-    """Another run holds the folder; the message names its process and host."""
+    """Another run holds what this one needs; the message names its process, host and job."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
-    """Who holds, or last held, a folder.
+class _Head:
+    """The claim that counts for a unit; an empty token: given back."""
 
-    Attributes:
-        pid: process id on `host`.
-        host: host name.
-        started: ISO 8601 time in UTC at which the run took the lock.
-    """
-
-    pid: int
-    host: str
-    started: str
-
-    def started_seconds(self) -> float:
-        """The start as seconds since 1970."""
-        return datetime.datetime.fromisoformat(self.started).timestamp()
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.started}"
+    generation: int
+    token: str
 
 
-def lock_path(folder: Path) -> Path:
-    """Where the lock of an output folder lies."""
-    return folder / STATE_FOLDER / "lock"
+_FREE = _Head(generation=0, token="")
 
 
-class FolderLock:
-    """Context manager that makes this process the only run of an output folder.
-
-    `flock` and not `lockf`: a POSIX record lock would be lost as soon as anything in the process
-    opened and closed the same file. The descriptor is closed in forked children (data-loader
-    workers), so that a child which outlives a killed run does not keep the folder locked.
+class Claims:
+    """Context manager: a run of an output folder, and what it holds there.
 
     Args:
         folder: the output folder; created with its state folder.
-        wait_seconds: how long to try; a little by default, because `status` holds the lock
-            for an instant when it looks.
+        place: where the run takes place.
+        lease_seconds: silence after which a run on another machine counts as dead.
     """
 
-    def __init__(self, folder: Path, wait_seconds: float = 1.0) -> None:
-        self._path = lock_path(folder)
+    def __init__(
+        self,
+        folder: Path,
+        place: Workplace | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         self._folder = folder
-        self._wait_seconds = wait_seconds
-        self._descriptor: int | None = None
-        os.register_at_fork(after_in_child=self._close)
+        self._claims = folder / STATE_FOLDER / "claims"
+        self._place, self._lease_seconds = place or Workplace(), lease_seconds
+        self._record = RunRecord(folder, self._place, lease_seconds, self._after_silence)
+        self._held: dict[str, str] = {}
+        self._stack = ExitStack()
+        self.lost = False
 
-    def __enter__(self) -> FolderLock:
-        """Take the lock.
-
-        Raises:
-            FolderInUse: another run holds it (also another lock object of this process).
-        """
-        assert self._descriptor is None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            self._take(descriptor)
-            started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=started)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(asdict(owner)).encode(), 0)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
+    def __enter__(self) -> Claims:
+        """Register the run."""
+        self._claims.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(self._record)
         return self
 
     def __exit__(
@@ -100,28 +94,182 @@ class FolderLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the lock back; the file stays and names the last owner."""
-        if self._descriptor is not None:
-            # Not only closed: a child forked an instant ago may not have closed its copy yet.
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self._close()
+        """End the run; what it held is free at once."""
+        self._stack.close()
 
-    def _take(self, descriptor: int) -> None:
-        deadline = time.monotonic() + self._wait_seconds
-        while not try_lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() >= deadline:
-                owner = read_owner(self._folder)
+    @property
+    def owner(self) -> Owner:
+        """This run, as others see it."""
+        return self._record.owner
+
+    @contextmanager
+    def starting(self, wait_seconds: float = _START_SECONDS) -> Iterator[None]:
+        """Let only one run at a time look at the folder, tidy it and choose its work.
+
+        Raises:
+            FolderInUse: another run has been starting for too long.
+        """
+        deadline = time.monotonic() + wait_seconds
+        while others := self._take([_STARTING]):
+            if time.monotonic() > deadline:
                 raise FolderInUse(
-                    f"{self._folder} is in use by another run ({owner or 'owner unknown'}). "
-                    "Wait until it ends, stop it, or give another --out."
+                    f"{self._folder}: another run is starting ({others[_STARTING]}); "
+                    "wait until it works, or stop it"
                 )
             time.sleep(_RETRY_SECONDS)
+        try:
+            yield
+        finally:
+            generation = self._held.pop(_STARTING)
+            write_whole(self._claims / generation, _content(_STARTING, ""))
 
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def claim(self, units: Sequence[str]) -> dict[str, Owner]:
+        """Take what is free, or was held by a dead run; returns the owners of the rest.
+
+        A run on another machine that was just seen may be dead already, so this waits until its
+        record is touched again or its lease is over.
+        """
+        first_seen: dict[str, float] = {}
+        while True:
+            others = self._take(units)
+            known = {unit: owner for unit, owner in others.items() if owner is not None}
+            silent = [owner for owner in known.values() if self._is_silent(owner, first_seen)]
+            if len(known) == len(others) and not silent:
+                return known
+            time.sleep(_RETRY_SECONDS)
+
+    def alone(self) -> bool:
+        """Whether no other run of the folder lives."""
+        now = self._record.touch()
+        found = [s for s in sightings(self._folder) if s.owner.token != self.owner.token]
+        return not any(self._lives(s.owner, s.touched, now) for s in found)
+
+    def still_held(self) -> bool:
+        """Whether nobody has taken anything over from this run."""
+        heads = self._heads()
+        return all(heads.get(_name(unit), _FREE).token == self.owner.token for unit in self._held)
+
+    def _after_silence(self) -> None:
+        self.lost = self.lost or not self.still_held()
+
+    def _is_silent(self, owner: Owner, first_seen: dict[str, float]) -> bool:
+        """Whether a run elsewhere has given no sign of life since it was first seen here."""
+        known = read_record(self._folder, owner.token)
+        if known is None or owner.is_beside(self.owner):
+            return False
+        return first_seen.setdefault(owner.token, known[1]) == known[1]
+
+    def _take(self, units: Sequence[str]) -> dict[str, Owner | None]:
+        """One try at every unit that is not held.
+
+        Returns:
+            The owner of each unit that could not be had; None where it changed hands meanwhile.
+        """
+        now, heads = self._record.touch(), self._heads()
+        living: dict[str, Owner | None] = {"": None}
+        others: dict[str, Owner | None] = {}
+        tried = []
+        for unit in [unit for unit in units if unit not in self._held]:
+            head = heads.get(_name(unit), _FREE)
+            if head.token not in living:
+                living[head.token] = self._living(head.token, now)
+            if living[head.token] is not None:
+                others[unit] = living[head.token]
+                continue
+            self._link(f"{_name(unit)}.{head.generation + 1}", unit)
+            tried.append(unit)
+        heads = self._heads() if tried else heads
+        for unit in tried:
+            head = heads[_name(unit)]
+            if head.token == self.owner.token:
+                self._held[unit] = f"{_name(unit)}.{head.generation}"
+                self._remove_below(_name(unit), head.generation)
+            else:
+                others[unit] = self._living(head.token, now)
+        return others
+
+    def _living(self, token: str, now: float) -> Owner | None:
+        known = read_record(self._folder, token) if token else None
+        return known[0] if known is not None and self._lives(*known, now) else None
+
+    def _lives(self, owner: Owner, touched: float, now: float) -> bool:
+        return lives(owner, touched, now, self._lease_seconds, self._place)
+
+    def _link(self, name: str, unit: str) -> None:
+        """Make a claim file, whole, unless somebody else has made it."""
+        content = _content(unit, self.owner.token)
+        temporary = self._claims / f".{uuid.uuid4().hex}"
+        temporary.write_bytes(content)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, self._claims / name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Memory cards and the like: exclusive as well, but not whole from the first moment.
+            with contextlib.suppress(FileExistsError), (self._claims / name).open("xb") as stream:
+                stream.write(content)
+        finally:
+            temporary.unlink()
+
+    def _heads(self) -> dict[str, _Head]:
+        """Name of a unit -> the claim that counts."""
+        highest: dict[str, int] = {}
+        for name in os.listdir(self._claims):
+            unit, _, generation = name.partition(".")
+            if unit and generation.isdigit():
+                highest[unit] = max(highest.get(unit, 0), int(generation))
+        return {
+            unit: _Head(generation=number, token=self._token(f"{unit}.{number}"))
+            for unit, number in highest.items()
+        }
+
+    def _token(self, name: str) -> str:
+        try:
+            return str(json.loads((self._claims / name).read_text())["token"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def _remove_below(self, unit: str, generation: int) -> None:
+        for number in range(generation - 1, 0, -1):
+            try:
+                (self._claims / f"{unit}.{number}").unlink()
+            except FileNotFoundError:
+                return  # all lower ones were removed when this one was made
+
+
+def _name(unit: str) -> str:
+    """A file name for a unit, whose own name may be too long."""
+    return hashlib.sha256(unit.encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def _content(unit: str, token: str) -> bytes:
+    return json.dumps({"unit": unit, "token": token}).encode()
+
+
+def held_by(folder: Path) -> Mapping[str, list[str]]:
+    """Token of a run -> the units that it holds or held last; for reports."""
+    claims = folder / STATE_FOLDER / "claims"
+    found: dict[str, tuple[int, str, str]] = {}
+    try:
+        names = os.listdir(claims)
+    except FileNotFoundError:
+        return {}
+    for name in names:
+        unit, _, generation = name.partition(".")
+        if not unit or not generation.isdigit():
+            continue
+        try:
+            known = json.loads((claims / name).read_text())
+            entry = (int(generation), str(known["token"]), str(known["unit"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found[unit] = max(found.get(unit, entry), entry)
+    held: dict[str, list[str]] = {}
+    for _, token, unit in sorted(found.values()):
+        if token and unit != _STARTING:
+            held.setdefault(token, []).append(unit)
+    return {token: sorted(units) for token, units in held.items()}
 
 
 def try_lock(descriptor: int, operation: int) -> bool:
@@ -146,20 +294,14 @@ def try_lock(descriptor: int, operation: int) -> bool:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a run holds the folder now."""
-    try:
-        descriptor = os.open(lock_path(folder), os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        return not try_lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
+    """Whether any run of the folder lives."""
+    return any(sighting.living for sighting in sightings(folder))
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """The present or last owner; None when there was none or it is just being written."""
-    try:
-        return Owner(**json.loads(lock_path(folder).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+    """The latest run that lives, else the latest; None when there was none."""
+    found = sightings(folder)
+    living = [sighting.owner for sighting in found if sighting.living]
+    if living:
+        return living[-1]
+    return found[-1].owner if found else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,18 +142,30 @@ def make_plan(
     )
 
 
-def record_total(folder: Path, photos: int) -> None:
-    """Note how many photos the run has in all, so that `status` can tell the time left."""
-    write_whole(_total_path(folder), json.dumps({"photos": photos}).encode())
+def record_total(folder: Path, photos: Mapping[str, int]) -> None:
+    """Note how many photos there are in all, so that `status` can tell the time left.
+
+    Args:
+        folder: the output folder.
+        photos: unit of work, such as a shard -> its photos; joins what other runs noted.
+    """
+    known = {**_read_totals(folder), **photos}
+    if known != _read_totals(folder):
+        write_whole(_total_path(folder), json.dumps({"photos": known}).encode())
 
 
 def read_total(folder: Path) -> int | None:
-    """How many photos the run has in all; None when nobody noted it."""
+    """How many photos all runs have in all; None when nobody noted it."""
+    known = _read_totals(folder)
+    return sum(known.values()) if known else None
+
+
+def _read_totals(folder: Path) -> dict[str, int]:
     try:
         found = json.loads(_total_path(folder).read_text())["photos"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, int) else None
+        return {str(unit): int(photos) for unit, photos in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def duration_text(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder alone; works while the run writes."""
+"""How far all runs of a folder are, read from it alone; works while they write."""
 
 from __future__ import annotations
 
@@ -6,26 +6,56 @@ import datetime
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anti_i2v_lit.archive.files import STATE_FOLDER
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import STATUSES, Ledger
-from anti_i2v_lit.archive.lock import Owner, is_running, read_owner
+from anti_i2v_lit.archive.lock import held_by
 from anti_i2v_lit.archive.outputs import shard_counts
 from anti_i2v_lit.archive.plan import duration_text, read_total
 from anti_i2v_lit.archive.reasons import ReasonGroup, group_reasons
 from anti_i2v_lit.archive.row import Row
+from anti_i2v_lit.archive.runs import Owner, Sighting, sightings
 
 # Rate over the last photos only: it follows a change of load, and batches even out.
 _WINDOW_PHOTOS = 200
+_SHOWN_UNITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class InFlight:
-    """A group in the middle of its loop: its photos and the stored step (None: not known)."""
+    """A group in the middle of its loop, as it was last saved.
+
+    Attributes:
+        keys: its photos.
+        step: the stored step; None: not known.
+        where: node, job and task that saved it, and when; empty: not known.
+    """
 
     keys: tuple[str, ...]
     step: int | None
+    where: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A living run.
+
+    Attributes:
+        owner: the run.
+        units: the shards that it holds, or "files".
+    """
+
+    owner: Owner
+    units: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.units[:_SHOWN_UNITS])
+        more = f" and {len(self.units) - _SHOWN_UNITS} more" * (len(self.units) > _SHOWN_UNITS)
+        devices = self.owner.place.devices
+        on = f"{devices} x {self.owner.place.accelerator}"
+        return f"{self.owner}, {on}: {shown or 'starting'}{more}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +74,10 @@ class Status:
         seconds_left: time for the rest at that rate, when the total is known.
         reasons: refusals and failures.
         shards: shards that are written, and shards that are begun.
+        workers: living runs and what they hold.
+        accelerator: what all runs worked on, "cuda" or "cpu"; "device" for a mixture.
+        hours_spent: hours of all runs times their devices, loading and lost work included.
+        hours_left: the same for the rest, at what a photo took so far; None before the first.
     """
 
     folder: Path
@@ -56,6 +90,19 @@ class Status:
     seconds_left: float | None
     reasons: tuple[ReasonGroup, ...]
     shards: tuple[int, int] = (0, 0)
+    workers: tuple[Worker, ...] = ()
+    accelerator: str = "device"
+    hours_spent: float = 0.0
+    hours_left: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every photo has its row and no shard is left to write."""
+        return (
+            self.total is not None
+            and sum(self.counts.values()) >= self.total
+            and self.shards[1] == 0
+        )
 
     def render(self) -> str:
         """The status as text for a terminal."""
@@ -73,9 +120,14 @@ class Status:
             lines.append(f"speed      {self.photos_per_hour:.1f} photos per hour")
         if self.seconds_left is not None and self.seconds_left > 0:
             lines.append(f"time left  about {duration_text(self.seconds_left)}")
+        if self.hours_spent > 0:
+            left = "" if self.hours_left is None else f", about {self.hours_left:.2f} to go"
+            name = "GPU" if self.accelerator == "cuda" else self.accelerator
+            lines.append(f"{name} hours".ljust(11) + f"{self.hours_spent:.2f} spent{left}")
+        lines += [f"run        {worker}" for worker in self.workers]
         for group in self.in_flight:
             step = f"at step {group.step}" if group.step is not None else "step unknown"
-            lines.append(f"in flight  {', '.join(group.keys)} {step}")
+            lines.append(f"in flight  {', '.join(group.keys)} {step}{group.where}")
         for reason in self.reasons:
             lines.append(f"{reason.status:<10} {len(reason.keys)} x {reason.reason}")
             lines += [f"           {key}" for key in reason.keys[:5]]
@@ -102,32 +154,63 @@ def status(folder: Path, total: int | None = None) -> Status:
         raise ValueError(f"{folder} holds no manifest; give the --out of a run")
     rows = Ledger(folder).rows()
     counts = Counter(row.status for row in rows.values())
-    owner = read_owner(folder)
+    runs = sightings(folder)
+    living = [run for run in runs if run.living]
     total = read_total(folder) if total is None else total
-    speed = _photos_per_hour(list(rows.values()), owner)
+    # Several runs at once count from the start of the first; without any, the last one counts.
+    first = (living or runs[-1:])[:1]
+    speed = _photos_per_hour(list(rows.values()), first[0].owner if first else None)
+    spent = sum(run.seconds * run.owner.place.devices for run in runs) / 3600
+    remaining = max(0, total - len(rows)) if total is not None else None
     left = None
-    if total is not None and speed:
-        left = max(0, total - len(rows)) / speed * 3600
+    if remaining is not None and speed:
+        left = remaining / speed * 3600
     return Status(
         folder=folder,
         counts={name: counts[name] for name in STATUSES},
         in_flight=_in_flight(folder),
-        running=is_running(folder),
-        owner=owner,
+        running=bool(living),
+        owner=(living or runs)[-1].owner if runs else None,
         total=total,
         photos_per_hour=speed,
         seconds_left=left,
         reasons=tuple(group_reasons(rows.values())),
         shards=shard_counts(folder),
+        workers=_workers(folder, living),
+        accelerator=_accelerator(runs),
+        hours_spent=spent,
+        hours_left=spent / len(rows) * remaining if rows and remaining is not None else None,
     )
+
+
+def _workers(folder: Path, living: list[Sighting]) -> tuple[Worker, ...]:
+    units = held_by(folder) if living else {}
+    return tuple(
+        Worker(owner=run.owner, units=tuple(units.get(run.owner.token, ()))) for run in living
+    )
+
+
+def _accelerator(runs: list[Sighting]) -> str:
+    kinds = {run.owner.place.accelerator for run in runs}
+    return kinds.pop() if len(kinds) == 1 else "device"
 
 
 def _in_flight(folder: Path) -> tuple[InFlight, ...]:
     found = []
     for glimpse in InFlightStore(folder).peek():
         step = glimpse.facts.get("step")
-        found.append(InFlight(keys=glimpse.keys, step=step if isinstance(step, int) else None))
+        known = step if isinstance(step, int) else None
+        found.append(InFlight(keys=glimpse.keys, step=known, where=_where(glimpse.facts)))
     return tuple(found)
+
+
+def _where(facts: dict[str, Any]) -> str:
+    """Node, job, task and time of the last save, as text that follows the step."""
+    place = facts.get("where")
+    if not isinstance(place, dict):
+        return ""
+    job = f", job {place['job']}" if place.get("job") else ""
+    return f" on {place.get('node')}{job}, task {place.get('task')}, saved {place.get('saved')}"
 
 
 def _photos_per_hour(rows: list[Row], owner: Owner | None) -> float | None:

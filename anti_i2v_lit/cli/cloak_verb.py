@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from anti_i2v_lit.settings import Settings, load_settings
+from anti_i2v_lit.slurm.parts import part_of
 
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)*=")
 
@@ -28,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="shards",
         choices=("shards", "folder"),
         help="how photos from shards are written: one shard per shard, or files",
+    )
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="only the I-th (from 0) of N equal ranges of the shards, to share them among jobs",
     )
     add_weights(parser)
 
@@ -74,6 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
 
     photos, overrides = split_words(arguments.photos)
+    if arguments.part is not None:
+        photos = part_of(photos, arguments.part)
+        if not photos:
+            print(f"no shards fall into part {arguments.part}: nothing to do")
+            return 0
     settings = settings_of(arguments, overrides)
     code = cloak(settings, photos=photos, out=arguments.out, out_format=arguments.out_format)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Sequence
 
 from anti_i2v_lit import __version__
+from anti_i2v_lit.slurm.environment import slurm_task
+from anti_i2v_lit.slurm.requeue import leave
+from anti_i2v_lit.slurm.signals import REQUEST
 
 VERBS = {
     "cloak": "cloak photos into a folder",
     "demo": "cloak the bundled portrait and show what the embedded generator makes of it",
     "shard": "turn photo folders, CelebV-Text or UCF101 into tar shards",
     "plan": "dry run: what would be cloaked, what refused, how long, how much memory and disk",
+    "submit": "cloak on a SLURM cluster: job arrays, several nodes, chains of jobs",
     "status": "how far a folder of cloaks is",
     "verify": "check a folder of cloaks against its manifest and the originals",
     "list": "what is registered: surrogates, spaces, objectives, purifications, metrics",
@@ -43,6 +47,9 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
+    task = slurm_task()
+    if task is not None:
+        REQUEST.install()  # SLURM's warning may come while torch is being imported
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((w for w in words if w in VERBS), None)
     try:
@@ -59,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"anti-i2v {arguments.verb}: interrupted", file=sys.stderr)
-        return 3
+        code = 3
+    if code == 3 and task is not None:
+        leave(task, REQUEST.received)
     return code
 
 

@@ -20,6 +20,7 @@ from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.cloaking.peers import Peers
 from anti_i2v_lit.data.framing import Framing
+from anti_i2v_lit.lit.cluster import whereabouts
 from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
 from anti_i2v_lit.lit.placement import Placement, meet, placement_of
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
@@ -251,7 +252,8 @@ class CloakModule(pl.LightningModule):
             }
             for job in group.jobs
         }
-        self.store.save(group.keys, Progress(tensors=tensors, facts={"step": steps, "jobs": jobs}))
+        facts = {"step": steps, "jobs": jobs, "where": whereabouts()}
+        self.store.save(group.keys, Progress(tensors=tensors, facts=facts))
 
     def _new_job(self, key: str, loaded: LoadedPhoto) -> PhotoJob:
         canvas = self.framing.to_canvas(loaded.decoded.srgb(), self._view_size)[None]

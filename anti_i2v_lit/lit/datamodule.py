@@ -25,6 +25,7 @@ from anti_i2v_lit.data.shards.reading import StreamShard
 from anti_i2v_lit.lit.dealing import deal, plan_all, plan_groups
 from anti_i2v_lit.lit.placement import Placement, placement_of
 from anti_i2v_lit.settings import Settings
+from anti_i2v_lit.slurm.signals import REQUEST
 
 __all__ = ["GroupStream", "LoadedPhoto", "PhotoDataModule", "WorkGroup", "plan_groups"]
 
@@ -107,7 +108,8 @@ class GroupStream(IterableDataset[WorkGroup]):
 
     def _stopping(self) -> bool:
         """Whether any of the ranks that share these photos was asked to stop."""
-        self.stop_requested = self.peers.any(self.stop_requested)
+        asked = self.stop_requested or REQUEST.received is not None
+        self.stop_requested = self.peers.any(asked)
         return self.stop_requested
 
     def load(self, keys: tuple[str, ...]) -> WorkGroup:
@@ -154,7 +156,8 @@ class PhotoDataModule(pl.LightningDataModule):
     def __init__(self, settings: Settings, *, photos: Sequence[str], out: Path | str) -> None:
         super().__init__()
         self.settings, self.out = settings, Path(out)
-        self.scanned: Scan = scan([str(p) for p in photos], self.out)
+        self.requested: Scan = scan([str(p) for p in photos], self.out)
+        self.scanned: Scan = self.requested  # what this run does of it
         self.stream: GroupStream | None = None
 
     @property

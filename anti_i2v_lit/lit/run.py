@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from anti_i2v_lit.archive.files import clean_temporaries
 from anti_i2v_lit.archive.ledger import Ledger
-from anti_i2v_lit.archive.lock import FolderLock
+from anti_i2v_lit.archive.lock import Claims, FolderInUse
 from anti_i2v_lit.archive.paths import staging_folder, state_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
 from anti_i2v_lit.data.writing import remove_partials
+from anti_i2v_lit.lit.claiming import restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
+from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
 from anti_i2v_lit.lit.images import TensorBoardRecorder
 from anti_i2v_lit.lit.placement import placement_of
@@ -43,6 +46,7 @@ def make_trainer(settings: Settings, out: Path, callbacks: Sequence[pl.Callback]
         ValueError: arguments that Lightning does not know or refuses.
     """
     given: dict[str, Any] = dict(settings.trainer)
+    given.update(cluster_options(given))
     many = str(given.get("devices", 1)) != "1" or str(given.get("num_nodes", 1)) != "1"
     try:
         own = objects(given.pop("callbacks", None) or [], "trainer.callbacks")
@@ -77,8 +81,9 @@ def cloak(
 ) -> int:
     """Cloak photos; running it again continues where it was.
 
-    On several devices Lightning runs the program once per device; rank 0 alone holds the lock of
-    the folder, cleans up and writes the report, and the others answer 0.
+    Several runs may work on different shards of one folder at once; what another run holds is
+    left to it. On several devices Lightning runs the program once per device; rank 0 alone holds
+    claims, cleans up and writes the report, and the others answer 0.
 
     Args:
         settings: settings of the run.
@@ -100,30 +105,55 @@ def cloak(
             writer = CloakWriter(
                 settings, out=folder, listeners=(progress.heard,), out_format=out_format
             )
-            callbacks = [writer, progress, TensorBoardRecorder(), StopOnSignal()]
+            claims: list[Claims] = []
+            stopping = StopOnSignal(lost=lambda: any(held.lost for held in claims))
+            callbacks = [writer, progress, TensorBoardRecorder(), stopping]
             with _quiet_lightning():
                 trainer = make_trainer(settings, folder, callbacks)
                 placement_of(trainer, settings)  # refuses before anything is loaded or launched
                 if trainer.is_global_zero:
-                    return _lead(trainer, settings, data)
+                    claims.append(Claims(folder, workplace(trainer)))
+                    return _lead(trainer, settings, data, claims[0])
                 _fit(trainer, settings, data)
                 return EXIT_DONE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _lead(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> int:
-    """The part of rank 0: the lock around everything, and the report."""
+def _lead(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule, claims: Claims) -> int:
+    """The part of rank 0: claims around everything, and the report."""
     folder = data.out
-    with FolderLock(folder):
-        Ledger(folder).open(settings.identity())
-        sweep(staging_folder(folder))
-        clean_temporaries(folder)
-        remove_partials(folder)
-        record_total(folder, data.num_photos + len(data.scanned.broken))
+    with claims:
+        with claims.starting():
+            Ledger(folder).open(settings.identity())
+            if claims.alone():
+                sweep(staging_folder(folder))
+                clean_temporaries(folder)
+                remove_partials(folder)
+            record_total(folder, units_of(data.requested))
+            _choose(data, claims)
         _fit(trainer, settings, data)
-        write_report(folder)
+        if claims.alone():  # the last run writes it for all
+            write_report(folder)
     return exit_code(folder, data)
+
+
+def _choose(data: PhotoDataModule, claims: Claims) -> None:
+    """Leave out what other runs hold.
+
+    Raises:
+        FolderInUse: they hold everything.
+    """
+    units = list(units_of(data.requested))
+    others = claims.claim(units)
+    if len(others) == len(units) and units:
+        raise FolderInUse(
+            f"{data.out} is in use by another run ({next(iter(others.values()))}). "
+            "Wait until it ends, stop it, or give another --out."
+        )
+    for unit, owner in others.items():
+        print(f"left out: {unit} is being worked on by {owner}", file=sys.stderr)
+    data.scanned = restricted(data.requested, set(units) - others.keys())
 
 
 def _fit(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> None:
@@ -139,7 +169,7 @@ def _fit(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> None
 def exit_code(folder: Path, data: PhotoDataModule) -> int:
     """The exit code that the ledger's rows for these photos amount to."""
     ledger = Ledger(folder)
-    keys = {s.key for s in data.scanned.sources} | {key for key, _ in data.scanned.broken}
+    keys = {s.key for s in data.requested.sources} | {key for key, _ in data.requested.broken}
     if keys <= ledger.finished():
         return EXIT_DONE
     stopped = data.stream is not None and data.stream.stop_requested

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from anti_i2v_lit.lit.datamodule import GroupStream, PhotoDataModule
+from anti_i2v_lit.slurm.signals import REQUEST
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,7 +26,12 @@ def interruptible() -> Iterator[None]:
         yield
         return
     earlier = {number: signal.getsignal(number) for number in SIGNALS}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        REQUEST.note(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
@@ -38,10 +44,15 @@ class StopOnSignal(pl.Callback):
     """Installs handlers that only set a flag, after Lightning installed its own.
 
     Lightning's handler for SIGTERM raises in the middle of the run, and its requeueing would
-    start from a checkpoint that this package does not use.
+    start from a checkpoint that this package does not use. SLURM's warning (SIGUSR1) has a handler
+    from the program's first moment; the stream of photos looks at its flag.
+
+    Args:
+        lost: whether another run took over what this one held.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[], bool] = lambda: False) -> None:
+        self._lost = lost
         self._previous: dict[signal.Signals, Any] = {}
         self._parent = os.getppid()
 
@@ -52,6 +63,8 @@ class StopOnSignal(pl.Callback):
 
         def handler(number: int, _frame: FrameType | None) -> None:
             stream.stop_requested = True
+            if number == signal.SIGTERM:
+                REQUEST.note(number)
             if isinstance(launcher, _SubprocessScriptLauncher):
                 launcher.kill(number)  # sends this signal to the ranks that rank 0 started
 
@@ -67,8 +80,9 @@ class StopOnSignal(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """A rank whose starter was killed stops: the folder's lock is gone with the starter."""
-        if not trainer.is_global_zero and os.getppid() != self._parent:
+        """A rank whose starter was killed stops, and a run whose photos others took over."""
+        orphaned = not trainer.is_global_zero and os.getppid() != self._parent
+        if orphaned or self._lost():
             _stream_of(trainer).stop_requested = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

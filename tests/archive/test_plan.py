@@ -62,7 +62,8 @@ def test_units():
 
 def test_the_total_is_kept(tmp_path):
     assert read_total(tmp_path) is None
-    record_total(tmp_path, 7)
+    record_total(tmp_path, {"a.tar": 3, "b.tar": 2})
+    record_total(tmp_path, {"b.tar": 4})
     assert read_total(tmp_path) == 7
     (tmp_path / ".anti_i2v" / "total.json").write_text("7")
     assert read_total(tmp_path) is None

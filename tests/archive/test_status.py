@@ -1,14 +1,19 @@
 import datetime
+import os
 
 import pytest
 import torch
 
 from anti_i2v_lit.archive.in_flight import InFlightStore, Progress
 from anti_i2v_lit.archive.ledger import Ledger, Row
-from anti_i2v_lit.archive.lock import FolderLock, read_owner
+from anti_i2v_lit.archive.lock import Claims
 from anti_i2v_lit.archive.plan import record_total
 from anti_i2v_lit.archive.reasons import group_reasons
+from anti_i2v_lit.archive.runs import Workplace, runs_folder
 from anti_i2v_lit.archive.status import status
+
+WHERE = {"node": "n3", "job": "7_1", "task": 2, "saved": "noon"}
+FACTS = {"step": 120, "where": WHERE}
 
 
 def at(begin, seconds):
@@ -26,8 +31,9 @@ def test_a_missing_folder_is_an_error(tmp_path):
 
 
 def test_a_run_is_described_while_it_writes(tmp_path):
-    with FolderLock(tmp_path):
-        begin = datetime.datetime.fromisoformat(read_owner(tmp_path).started)
+    with Claims(tmp_path, Workplace(job="7_1", devices=4, accelerator="cuda")) as claims:
+        claims.claim(["p-0.tar"])
+        begin = datetime.datetime.fromisoformat(claims.owner.started)
         ledger = Ledger(tmp_path)
         ledger.append(Row(key="old", status="cloaked", output="o", recorded=at(begin, -9e4)))
         for number in range(4):
@@ -35,8 +41,10 @@ def test_a_run_is_described_while_it_writes(tmp_path):
             ledger.append(Row(key=f"{number}", status="cloaked", output="o", recorded=when))
         ledger.append(Row(key="bad", status="failed", reason="zero bytes"))
         store = InFlightStore(tmp_path)
-        store.save(("x", "y"), Progress(tensors={"d": torch.zeros(1)}, facts={"step": 120}))
-        record_total(tmp_path, 16)
+        store.save(("x", "y"), Progress(tensors={"d": torch.zeros(1)}, facts=FACTS))
+        record_total(tmp_path, {"p-0.tar": 10, "p-1.tar": 6})
+        two_hours_on = begin.timestamp() + 7200
+        os.utime(runs_folder(tmp_path) / f"{claims.owner.token}.json", (two_hours_on,) * 2)
         with ledger.path.open("ab") as stream:
             stream.write(b'{"key": "torn')
         found = status(tmp_path)
@@ -47,9 +55,23 @@ def test_a_run_is_described_while_it_writes(tmp_path):
     assert [(g.keys, g.step) for g in found.in_flight] == [(("x", "y"), 120)]
     text = found.render()
     for part in ("recorded   6 of 16", "120.0 photos per hour", "5 min 0 s",
-                 "x, y at step 120", "1 x zero bytes"):  # fmt: skip
+                 "x, y at step 120 on n3, job 7_1, task 2, saved noon", "1 x zero bytes",
+                 "GPU hours  8.00 spent, about 13.33 to go", ", 4 x cuda: p-0.tar",
+                 "job 7_1"):  # fmt: skip
         assert part in text
-    assert not status(tmp_path).running
+    assert not status(tmp_path).running and status(tmp_path).workers == ()
+
+
+def test_complete_means_a_row_for_every_photo_and_no_shard_left_to_write(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.append(Row(key="p/a", status="failed", reason="zero bytes"))
+    assert not status(tmp_path).complete, "nobody knows how many there are"
+    record_total(tmp_path, {"p.tar": 2})
+    assert not status(tmp_path).complete
+    ledger.append(Row(key="p/b", status="cloaked", output="p.tar/b.jpg"))
+    assert status(tmp_path).complete
+    (tmp_path / ".anti_i2v" / "shards" / "p").mkdir(parents=True)
+    assert not status(tmp_path).complete
 
 
 def test_without_a_start_the_rate_comes_from_the_rows(tmp_path):

@@ -1,0 +1,37 @@
+"""What runs over one folder share among them: shards one by one, photos outside shards together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Set as AbstractSet
+
+from anti_i2v_lit.archive.lock import FILES
+from anti_i2v_lit.archive.outputs import SHARD_SUFFIX
+from anti_i2v_lit.data.folder import Scan
+
+
+def units_of(found: Scan) -> dict[str, int]:
+    """Unit -> its photos, good and broken: `portraits-000003.tar`, or "files" for all others."""
+    units = {
+        _unit(shard.shard.name): len(shard.samples) + len(shard.broken) for shard in found.shards
+    }
+    files = len(found.sources) + len(found.broken) - sum(units.values())
+    return {**({FILES: files} if files else {}), **units}
+
+
+def restricted(found: Scan, units: AbstractSet[str]) -> Scan:
+    """What lies in some units only."""
+    if units >= units_of(found).keys():
+        return found
+    shards = tuple(shard for shard in found.shards if _unit(shard.shard.name) in units)
+    homes = {key: _unit(s.shard.name) for s in found.shards for key in (*s.samples, *s.broken)}
+    return dataclasses.replace(
+        found,
+        sources=tuple(s for s in found.sources if homes.get(s.key, FILES) in units),
+        broken=tuple(pair for pair in found.broken if homes.get(pair[0], FILES) in units),
+        shards=shards,
+    )
+
+
+def _unit(shard: str) -> str:
+    return shard + SHARD_SUFFIX

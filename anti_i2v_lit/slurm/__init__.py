@@ -1,0 +1,1 @@
+"""SLURM: what a task knows of itself, signals, requeueing, and job scripts. Imports no torch."""
