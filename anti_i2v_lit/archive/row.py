@@ -33,6 +33,9 @@ class Row:
         seconds: time spent on this photo.
         loss_first: loss before the first step.
         loss_last: loss of the cloak.
+        losses_first: of an ensemble, each surrogate's own part of loss_first, without its weight,
+            in the order of `surrogates`; empty for a single one.
+        losses_last: the same of loss_last.
         psnr: of the written file against the original, dB; infinite when they are equal.
         ssim: structural similarity, at most 1.
         ciede2000: mean colour difference, CIEDE2000 units.
@@ -62,6 +65,8 @@ class Row:
     seconds: float = 0
     loss_first: float | None = None
     loss_last: float | None = None
+    losses_first: tuple[float, ...] = ()
+    losses_last: tuple[float, ...] = ()
     psnr: float | None = None
     ssim: float | None = None
     ciede2000: float | None = None
@@ -109,6 +114,7 @@ _KNOWN = frozenset(_FIELDS)
 _REQUIRED = frozenset({"seed", "steps", "budget_8bit", "seconds"})
 _OPTIONAL = frozenset(f.name for f in fields(Row) if f.type == "float | None")
 _NUMBERS = tuple(n for n in _FIELDS if n in _REQUIRED | _OPTIONAL)
+_LISTS = ("surrogates", "losses_first", "losses_last")
 _TEXTS = tuple(f.name for f in fields(Row) if f.type == "str")
 
 
@@ -153,7 +159,8 @@ def decode_row(line: bytes) -> Row:
         value = data.get(name)
         if value.__class__ is str and value in ("inf", "-inf", "nan"):
             data[name] = float(value)
-    data["surrogates"] = tuple(data.get("surrogates", ()))
+    for name in _LISTS:
+        data[name] = tuple(data.get(name, ()))
     return Row(**data)
 
 

@@ -34,6 +34,8 @@ class TablePlan:
         noise: whether random sign noise of the same budget is a row.
         sort: column to sort by, best protected first; empty keeps the order of the file.
         generator: {name, <fields>} of the attacker's model.
+        generators: label -> {name, <fields>} of several attackers' models, in place of
+            `generator`: the protections are made once and judged by each.
         prompts: texts of the clips.
         shared: settings under all variants.
         variants: name -> settings on top of the defaults and of `shared`.
@@ -46,6 +48,7 @@ class TablePlan:
     generator: dict[str, Any] = field(
         default_factory=lambda: {"name": "cogvideox", "path": "embedded"}
     )
+    generators: dict[str, Any] = field(default_factory=dict)
     prompts: list[str] = field(default_factory=lambda: ["the person talks"])
     shared: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +60,17 @@ class TablePlan:
         rows = [*self.variants, *([NOISE] if self.noise else [])]
         if self.reference not in rows:
             raise ValueError(f"reference {self.reference!r} is none of {', '.join(rows)}")
+        for label, node in self.generators.items():
+            if not isinstance(node, Mapping) or "name" not in node:
+                raise ValueError(
+                    f"generators.{label}: expected {{name: ..., <fields>}}, got {node!r}"
+                )
+
+    @property
+    def attackers(self) -> dict[str, dict[str, Any]]:
+        """Label -> {name, <fields>} of every attacker's model."""
+        given = self.generators or {str(self.generator.get("name")): self.generator}
+        return {label: dict(node) for label, node in given.items()}
 
 
 class Interrupted(Exception):
@@ -147,6 +161,19 @@ def make_protections(
     return folders
 
 
+def known_models(plan: TablePlan, overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Protection -> labels of the generators that it was computed against (white box)."""
+    found: dict[str, tuple[str, ...]] = {NOISE: ()}
+    for name, settings in variant_settings(plan, overrides).items():
+        models = {(node["name"], node.get("path")) for node in settings.surrogates}
+        found[name] = tuple(
+            label
+            for label, node in plan.attackers.items()
+            if (node["name"], node.get("path")) in models
+        )
+    return found
+
+
 def fingerprint(node: Mapping[str, Any]) -> str:
     """Digest of a component's settings and of the files behind its `path`.
 
@@ -168,6 +195,6 @@ def fingerprint(node: Mapping[str, Any]) -> str:
 
 
 def _view_size(settings: Settings) -> tuple[int, int]:
-    """View of the first surrogate; it decides the size of the canvas."""
-    surrogate = build_surrogates(settings.surrogates[:1], "cpu")[0].surrogate
-    return surrogate.view_size
+    """The largest view of the surrogates; it decides the size of the canvas."""
+    loaded = build_surrogates(settings.surrogates, "cpu")
+    return max((s.surrogate.view_size for s in loaded), key=lambda size: size[0] * size[1])

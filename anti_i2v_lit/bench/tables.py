@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,15 +14,19 @@ from anti_i2v_lit.bench.plan import (
     TablePlan,
     choose_photos,
     fingerprint,
+    known_models,
     make_protections,
 )
 from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.evaluation.columns import COLUMNS
 from anti_i2v_lit.evaluation.judge import build_judge, weights_folder
 from anti_i2v_lit.evaluation.run import NO_PURIFICATION, Evaluation, Evaluator, Trials
 from anti_i2v_lit.evaluation.store import ResultStore
 from anti_i2v_lit.evaluation.tables import csv_text, markdown, sort_rows, summarise
+from anti_i2v_lit.evaluation.transfer import csv_by_generator, matrix
 from anti_i2v_lit.generators import GENERATORS
+from anti_i2v_lit.generators.base import VideoGenerator
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
 
@@ -81,28 +86,55 @@ def make_table(
         Interrupted: stopped by a signal; the same call continues.
     """
     chosen = choose_photos(photos, out, options.count)
-    node = dict(plan.generator)
-    if options.sampling_steps:
-        node["num_inference_steps"] = options.sampling_steps
-    generator = GENERATORS.build(node)
-    judge = build_judge(weights_folder(options.weights), generator.encode)
+    nodes = {
+        label: _with_steps(node, options.sampling_steps) for label, node in plan.attackers.items()
+    }
+    # All of them first: a missing model must not show after hours of cloaking.
+    generators = {label: GENERATORS.build(node) for label, node in nodes.items()}
     folders = make_protections(plan, chosen, out, overrides, listener)
-    found = Evaluator(
-        photos=chosen,
+    found = {
+        label: _judged(
+            generators[label], node, chosen, folders, out, plan.prompts, options, listener
+        )
+        for label, node in nodes.items()
+    }
+    facts = _facts(plan, folders, len(chosen), nodes, options, overrides)
+    if len(found) == 1:
+        (only,) = found.values()
+        return _write(plan, only, facts, out, reference=plan.reference)
+    return _write_transfer(plan, found, facts, out, overrides)
+
+
+def _with_steps(node: Mapping[str, Any], sampling_steps: int) -> dict[str, Any]:
+    return {**node, "num_inference_steps": sampling_steps} if sampling_steps else dict(node)
+
+
+def _judged(
+    generator: VideoGenerator,
+    node: Mapping[str, Any],
+    photos: Sequence[SourceFile],
+    folders: Mapping[str, Path],
+    out: Path,
+    prompts: Sequence[str],
+    options: TableOptions,
+    listener: Callable[[str], None],
+) -> Evaluation:
+    """What one attacker's model makes of all protections."""
+    listener(f"generator {node['name']}")
+    return Evaluator(
+        photos=photos,
         generator=generator,
         generator_identity={"model": fingerprint(node)},
-        judge=judge,
+        judge=build_judge(weights_folder(options.weights), generator.encode),
         purifications={name: _purification(name) for name in options.purifications},
         trials=Trials(
-            prompts=list(plan.prompts),
+            prompts=list(prompts),
             seeds=list(range(options.num_seeds)),
             batch_size=options.batch_size,
         ),
         store=ResultStore(out / "results"),
         listener=listener,
     ).run(folders)
-    facts = _facts(plan, folders, len(chosen), node, options, overrides)
-    return _write(plan, found, facts, out, reference=plan.reference)
 
 
 def _purification(name: str) -> Purification | None:
@@ -113,15 +145,20 @@ def _facts(
     plan: TablePlan,
     folders: Mapping[str, Path],
     num_photos: int,
-    node: Mapping[str, object],
+    nodes: Mapping[str, Mapping[str, Any]],
     options: TableOptions,
     overrides: Sequence[str],
 ) -> list[str]:
-    generator = ", ".join(f"{name}={value}" for name, value in node.items())
+    generators = [
+        "generator: "
+        + ", ".join(f"{name}={value}" for name, value in node.items())
+        + f"; model files and settings {fingerprint(node)[:12]}"
+        for node in nodes.values()
+    ]
     return [
         f"{num_photos} photos, {options.num_seeds} seed(s) each, prompts: "
         + "; ".join(f'"{prompt}"' for prompt in plan.prompts),
-        f"generator: {generator}; model files and settings {fingerprint(node)[:12]}",
+        *generators,
         "settings over the defaults: " + (", ".join(overrides) or "none"),
         "protected folders: " + ", ".join(folder.name for folder in folders.values()),
         f"anti-i2v-lit {__version__}, torch {torch.__version__}",
@@ -143,4 +180,26 @@ def _write(
     path = out / "table.md"
     path.write_text(f"{head}\n\n{markdown(rows, reference)}", encoding="utf-8")
     path.with_suffix(".csv").write_text(csv_text(rows), encoding="utf-8")
+    return path
+
+
+def _write_transfer(
+    plan: TablePlan,
+    found: Mapping[str, Evaluation],
+    facts: Sequence[str],
+    out: Path,
+    overrides: Sequence[str],
+) -> Path:
+    """One table of protections against generators, then everything about each generator."""
+    rows = {label: summarise(e.results, plan.reference) for label, e in found.items()}
+    lost = {name: keys for e in found.values() for name, keys in e.missing.items() if keys}
+    said = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in lost.items())
+    head = f"# {plan.title}\n\n" + "\n".join(
+        f"- {fact}" for fact in [*facts, "refused or failed: " + (said or "none")]
+    )
+    parts = [head, matrix(rows, known_models(plan, overrides))]
+    parts += [f"# Generator: {label}\n\n{markdown(r, plan.reference)}" for label, r in rows.items()]
+    path = out / "table.md"
+    path.write_text("\n\n".join(parts), encoding="utf-8")
+    path.with_suffix(".csv").write_text(csv_by_generator(rows), encoding="utf-8")
     return path

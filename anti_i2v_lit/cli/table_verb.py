@@ -1,4 +1,4 @@
-"""`anti-i2v table protection|ablation --photos DIR --out DIR`: re-make the tables of the docs."""
+"""`anti-i2v table NAME --photos DIR --out DIR`: make the tables of the docs again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
         "table",
-        choices=("protection", "ablation"),
+        choices=("protection", "ablation", "transfer"),
         help="protection: noise, RGB-PGD, parts of the method and all of it, on held-out photos; "
-        "ablation: many settings, on training photos, best first",
+        "ablation: many settings, on training photos, best first; transfer: cloaks against one "
+        "model, the other, and both, judged by each",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="section.field=value", help="settings of all rows"

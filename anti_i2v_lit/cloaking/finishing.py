@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from anti_i2v_lit.backbones.lpips_net import load_lpips
 from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.cloaking.gate import GateConfig
 from anti_i2v_lit.cloaking.job import PhotoJob
-from anti_i2v_lit.cloaking.loop import CloakLoop
+from anti_i2v_lit.cloaking.loop import CloakLoop, Judgement
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.data.photo import DecodedPhoto
@@ -35,12 +35,14 @@ class Verdict:
         sha256: digest of the written file.
         figures: psnr, ssim, ciede2000, lpips, max_change_8bit, loss_first, loss_last,
             residual_kept, loss_kept (None where the cloak gained nothing that could be kept).
+        judgements: of the photo and of the cloak, surrogate by surrogate.
     """
 
     complaints: tuple[str, ...]
     output: str
     sha256: str
     figures: Mapping[str, float | None]
+    judgements: tuple[Judgement, Judgement]
 
 
 class Finisher:
@@ -103,18 +105,25 @@ class Finisher:
             except (PhotoFailure, OSError, MemoryError):
                 self.loop.judge_all(job, [])  # other ranks wait for the pictures
                 raise
-            figures.update(self._losses(job, pictures))
+            judged = self.loop.judge_all(job, pictures)
+            figures.update(_loss_figures(judged))
             complaints = self.gate.complaints(figures)
             if not complaints:
                 publish(staged, self.out / name)
         finally:
             staged.unlink(missing_ok=True)
-        return Verdict(complaints=tuple(complaints), output=name, sha256=sha256, figures=figures)
+        return Verdict(
+            complaints=tuple(complaints),
+            output=name,
+            sha256=sha256,
+            figures=figures,
+            judgements=(judged[0], judged[1]),
+        )
 
     def _written(
         self, job: PhotoJob, photo: DecodedPhoto, staged: Path, name: str
     ) -> tuple[str, dict[str, float | None], list[Tensor]]:
-        """Digest of the staged file, how visible it is, and canvases for `_losses`."""
+        """Digest of the staged file, how visible it is, and canvases to be judged."""
         staged.parent.mkdir(parents=True, exist_ok=True)
         sha256 = write_photo(self.apply(job, photo), staged, self.output)
         written = read_photo(SourceFile(key=name, path=staged), self.reading)
@@ -133,19 +142,20 @@ class Finisher:
         images = (clean, cloak, clean_after, cloak_after)
         return sha256, figures, [self._canvas(job, image) for image in images]
 
-    def _losses(self, job: PhotoJob, pictures: list[Tensor]) -> dict[str, float | None]:
-        """Losses of the photo and the cloak, and what is left of the difference when uploaded."""
-        before, after, *uploads = (j.total for j in self.loop.judge_all(job, pictures))
-        gained, kept = before - after, uploads[0] - uploads[1]
-        return {
-            "loss_first": before,
-            "loss_last": after,
-            "loss_kept": kept / gained if gained > 0 else None,
-        }
-
     def _canvas(self, job: PhotoJob, image: Tensor) -> Tensor:
         height, width = job.canvas.shape[-2:]
         return resize(image[None], (height, width)).clamp(0, 1)
+
+
+def _loss_figures(judged: Sequence[Judgement]) -> dict[str, float | None]:
+    """Losses of the photo and the cloak, and the share of the difference left when uploaded."""
+    before, after, clean_upload, cloak_upload = (judgement.total for judgement in judged)
+    gained, kept = before - after, clean_upload - cloak_upload
+    return {
+        "loss_first": before,
+        "loss_last": after,
+        "loss_kept": kept / gained if gained > 0 else None,
+    }
 
 
 def uploaded(photo: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from anti_i2v_lit.archive.paths import staging_folder
 from anti_i2v_lit.checks import NonFiniteLoss, PhotoFailure
 from anti_i2v_lit.cloaking.finishing import Finisher, Verdict
 from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.cloaking.loop import Judgement
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
@@ -228,13 +229,22 @@ def _label(node: dict[str, Any]) -> str:
     return f"{node['name']}:{node.get('path', '')}"
 
 
+def _parts(judgement: Judgement) -> tuple[float, ...]:
+    """Each surrogate's own loss, in the order of the ensemble; nothing for a single one."""
+    losses = judgement.by_surrogate.values()
+    return tuple(round(value, 5) for value in losses) if len(losses) > 1 else ()
+
+
 def _with_figures(row: Row, verdict: Verdict) -> Row:
     figures = {
         name: None if value is None else round(float(value), 5)
         for name, value in verdict.figures.items()
     }
+    first, last = (_parts(judgement) for judgement in verdict.judgements)
     return dataclasses.replace(
         row,
+        losses_first=first,
+        losses_last=last,
         loss_first=figures["loss_first"],
         loss_last=figures["loss_last"],
         psnr=figures["psnr"],

@@ -21,6 +21,7 @@ from anti_i2v_lit.bench.plan import (
 from anti_i2v_lit.cli.main import main
 from anti_i2v_lit.data.folder import scan
 from anti_i2v_lit.evaluation.columns import COLUMNS
+from anti_i2v_lit.miniatures import tiny_cogvideox
 from anti_i2v_lit.settings import load_settings
 
 
@@ -96,6 +97,52 @@ def test_a_table_is_made_and_made_again_for_nothing(
     assert again == stamps and len(stamps) == 3 * 2
 
 
+def test_a_transfer_table_sets_generators_beside_each_other(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    """Each of two models alone and both as an ensemble, judged by each."""
+    second = tmp_path / "second"
+    tiny_cogvideox("1.5", seed=3).save_pretrained(second)
+    models = {"one": tiny_checkpoint, "two": second}
+    nodes = {n: {"name": "cogvideox", "path": str(path)} for n, path in models.items()}
+    listed = write_list(
+        tmp_path,
+        tiny_checkpoint,
+        generators={n: {**node, "device": "cpu", "num_frames": 9} for n, node in nodes.items()},
+        variants={
+            "rgb_pgd": {"space": {"name": "rgb"}, "objectives": [{"name": "denoising"}]},
+            **{n: {"surrogates": [node]} for n, node in nodes.items()},
+            "ensemble": {"surrogates": list(nodes.values())},
+        },
+    )
+    photos = small_photos(tmp_path / "photos", 1)
+    out = tmp_path / "out"
+    assert main([
+        "table", "transfer", "--photos", str(photos), "--out", str(out), "--list", str(listed),
+        "--sampling-steps", "2", "--weights", str(tmp_path), "--purify", "none",
+        "attack.steps=2", "attack.num_draws=1", "attack.num_verification_draws=1",
+    ]) == 0  # fmt: skip
+    rows = list(csv.DictReader((out / "table.csv").open()))
+    protections = ("clean", "noise", "rgb_pgd", "one", "two", "ensemble")
+    assert {(r["generator"], r["protection"]) for r in rows} == {
+        (g, p) for g in models for p in protections
+    }
+    text = (out / "table.md").read_text()
+    table = text.split("### LPIPS to clean clip")[1].split("###")[0]
+    marked = {
+        line.split("|")[1].strip(): tuple("*" in cell for cell in line.split("|")[2:4])
+        for line in table.splitlines()
+        if line.startswith("| ")
+    }
+    expected = {"noise": (False, False), "rgb_pgd": (True, False), "one": (True, False)}
+    expected |= {"two": (False, True), "ensemble": (True, True)}
+    assert {name: marked[name] for name in expected} == expected
+    figures = {(r["generator"], r["protection"], r["column"]): r["mean"] for r in rows}
+    assert f"{float(figures['two', 'one', 'clip_lpips']):.3f}" in table
+    assert figures["one", "one", "psnr"] == figures["two", "one", "psnr"], "the same files"
+    assert len(list((out / "protected").iterdir())) == 5
+
+
 def test_other_settings_get_other_folders(words: list[str], tmp_path: Path) -> None:
     words = [*words, "--purify", "none", "--count", "1"]
     assert main(words) == 0
@@ -141,7 +188,7 @@ def test_photos_are_spread_over_the_folder(tmp_path: Path) -> None:
     assert len(choose_photos(folder, tmp_path / "out", 99)) == 10
 
 
-@pytest.mark.parametrize("name", ["protection", "ablation"])
+@pytest.mark.parametrize("name", ["protection", "ablation", "transfer"])
 def test_shipped_lists_resolve_and_name_their_command(name: str) -> None:
     path = CONFIGS / f"{name}.yaml"
     plan = read_plan(path)
