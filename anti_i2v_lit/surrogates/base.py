@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self, final
 
 import torch
@@ -24,6 +25,7 @@ class Surrogate(ABC):
     """
 
     Config: type[Any]
+    _around: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     @abstractmethod
@@ -80,6 +82,29 @@ class Surrogate(ABC):
         self, condition: Condition, draw: Draw, taps: frozenset[str], prediction: bool
     ) -> Denoised: ...
 
+    def _truncate(self, taps: frozenset[str], prediction: bool) -> None:
+        """Drop the denoiser's blocks that no pass with these arguments runs; by default none."""
+
+    @final
+    def truncate(self, taps: frozenset[str], prediction: bool) -> None:
+        """Give up what later passes do not need; `denoiser_taps` keeps all its names.
+
+        Args:
+            taps: denoiser taps that will be asked for.
+            prediction: whether the denoiser's output will be.
+
+        Raises:
+            ValueError: unknown tap.
+        """
+        for name in taps:
+            check_in(name, self.denoiser_taps, "denoiser tap")
+        self._truncate(taps, prediction)
+
+    @final
+    def run_within(self, around: Callable[[], AbstractContextManager[object]]) -> None:
+        """Run every pass from now on within what `around` makes (weights that come and go)."""
+        self._around = around
+
     @final
     def freeze(self) -> None:
         """Put every network in eval mode without gradients; adapters call this when loaded."""
@@ -122,9 +147,10 @@ class Surrogate(ABC):
             raise ValueError(f"views: expected {self.view_size} pixels, got {views.shape[-2:]}")
         for name in encoder_taps:
             check_in(name, self.encoder_taps, "encoder tap")
-        if draw is None:
-            return self._condition(views, encoder_taps)
-        return self._condition_at(views, encoder_taps, draw)
+        with self._around():
+            if draw is None:
+                return self._condition(views, encoder_taps)
+            return self._condition_at(views, encoder_taps, draw)
 
     @final
     @torch.no_grad()
@@ -138,7 +164,8 @@ class Surrogate(ABC):
             Latents [B, F, C, h, w] in the denoiser's scale.
         """
         check_photos(clips.flatten(0, 1), "clip frames")
-        return self._encode_clip(clips)
+        with self._around():
+            return self._encode_clip(clips)
 
     @final
     def draw(
@@ -185,4 +212,5 @@ class Surrogate(ABC):
         """
         for name in taps:
             check_in(name, self.denoiser_taps, "denoiser tap")
-        return self._denoise(condition, draw, taps, prediction)
+        with self._around():
+            return self._denoise(condition, draw, taps, prediction)

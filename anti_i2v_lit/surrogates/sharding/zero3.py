@@ -1,0 +1,188 @@
+"""ZeRO-3: DeepSpeed divides and gathers the weights; when, is decided here, unit by unit.
+
+DeepSpeed's own engine gathers by the module and follows a recorded order of modules, which has no
+place for networks with several entry points, or passes that alternate between models. Its worse
+side for frozen weights: autograd keeps views of the gathered weights (`weight.t()` of a linear
+layer) from the forward to the backward pass, so that after a forward pass the whole model is in
+memory again. Here such a view is stored as its place in the weight, and taken from the weight
+when it is gathered for the backward pass.
+
+Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from anti_i2v_lit.surrogates.sharding.base import Sharder, size_of
+from anti_i2v_lit.surrogates.sharding.units import Unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A tensor that autograd wants to keep, as its place in a weight."""
+
+    unit: _Gathering
+    parameter: nn.Parameter
+    size: torch.Size
+    stride: tuple[int, ...]
+    offset: int
+
+
+class _Gathering:
+    """The weights of one unit: here, or divided."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.parameters: Any = unit.parameters  # with DeepSpeed's attributes
+        self.running = 0
+        self.present = False
+
+    def gather(self) -> None:
+        if not self.present:
+            self.parameters[0].all_gather_coalesced(self.parameters).wait()
+            self.present = True
+
+    def release(self) -> None:
+        if self.present:
+            self.parameters[0].partition(self.parameters)
+            self.present = False
+
+
+class Zero3(Sharder):
+    """DeepSpeed ZeRO stage 3: every rank keeps 1/N of each weight on its device."""
+
+    _shards_on: str | None = None
+
+    def __init__(self, ranks: Any, device: torch.device) -> None:
+        super().__init__(ranks, device)
+        self._gatherings: dict[int, _Gathering] = {}
+        self._homes: dict[int, tuple[_Gathering, nn.Parameter]] = {}
+        self._open: _Gathering | None = None  # gathered for the backward pass
+
+    def _begin(self) -> None:
+        deepspeed = _deepspeed()
+        if not deepspeed.comm.is_initialized():
+            deepspeed.init_distributed(dist.get_backend(), verbose=False)
+
+    def _divide(self, unit: Unit) -> None:
+        # Rank 0 of the group sends its weights to the others, whose own are never read.
+        for parameter in unit.parameters:
+            if dist.get_rank(self.ranks) == 0:
+                parameter.data = parameter.data.contiguous()
+            else:
+                parameter.data = torch.empty(parameter.shape, dtype=parameter.dtype)
+        for parameter in unit.parameters:
+            _deepspeed().zero.Init(
+                module=nn.ParameterList([parameter]),
+                data_parallel_group=self.ranks,
+                mem_efficient_linear=False,  # it would replace torch's linear for good
+                remote_device=self._shards_on,
+                pin_memory=self._shards_on is not None and self.device.type == "cuda",
+                dtype=parameter.dtype,
+            )
+        gathering = _Gathering(unit)
+        self._gatherings[id(unit.module)] = gathering
+        unit.module.forward = self._gathered(unit.module.forward, gathering)
+
+    def _gathered(
+        self, forward: Callable[..., Any], gathering: _Gathering
+    ) -> Callable[..., Any]:
+        """A module's `forward` between gathering and dropping its weights."""
+
+        @wraps(forward)
+        def run(*args: Any, **options: Any) -> Any:
+            self._gather(gathering)
+            gathering.running += 1
+            try:
+                return forward(*args, **options)
+            finally:  # also when checkpointing ends a recomputation by an exception
+                gathering.running -= 1
+                if gathering.running == 0 and gathering is not self._open:
+                    self._release(gathering)
+
+        return run
+
+    def _gather(self, gathering: _Gathering) -> None:
+        if gathering.present:
+            return
+        gathering.gather()
+        for parameter in gathering.parameters:
+            self._homes[parameter.untyped_storage().data_ptr()] = (gathering, parameter)
+
+    def _release(self, gathering: _Gathering) -> None:
+        for parameter in gathering.parameters:
+            self._homes.pop(parameter.untyped_storage().data_ptr(), None)
+        gathering.release()
+
+    def release(self) -> None:
+        """Drop the unit that the backward pass gathered last."""
+        if self._open is not None:
+            unit, self._open = self._open, None
+            self._release(unit)
+
+    def _around(self) -> AbstractContextManager[object]:
+        return saved_tensors_hooks(self._pack, self._unpack)
+
+    def _pack(self, tensor: Tensor) -> Tensor | _Place:
+        home = self._homes.get(tensor.untyped_storage().data_ptr()) if tensor.numel() else None
+        if home is None or home[1].dtype != tensor.dtype:
+            return tensor
+        unit, parameter = home
+        return _Place(
+            unit=unit,
+            parameter=parameter,
+            size=tensor.shape,
+            stride=tensor.stride(),
+            offset=tensor.storage_offset() - parameter.storage_offset(),
+        )
+
+    def _unpack(self, kept: Tensor | _Place) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        if not kept.unit.present:
+            self.release()
+            self._gather(kept.unit)
+            self._open = kept.unit
+            engine: Any = torch.autograd.Variable._execution_engine
+            engine.queue_callback(self.release)  # at the end of this backward pass
+        whole = kept.parameter.data
+        return whole.as_strided(kept.size, kept.stride, whole.storage_offset() + kept.offset)
+
+    def _parts(self, unit: Unit) -> tuple[int, int]:
+        parameters: Any = unit.parameters
+        return (
+            sum(size_of(p.ds_tensor) for p in parameters),
+            sum(p.untyped_storage().nbytes() for p in parameters),
+        )
+
+
+class Zero3Offload(Zero3):
+    """DeepSpeed ZeRO stage 3 with CPU offload: the 1/N wait in CPU memory, the device has one unit."""
+
+    _shards_on = "cpu"
+
+
+def _deepspeed() -> Any:
+    """DeepSpeed, told not to compile anything.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    os.environ.setdefault("LOCAL_RANK", "0")
+    try:
+        import deepspeed
+    except Exception as error:  # noqa: BLE001 (its import looks for compilers and drivers)
+        raise ValueError(f"strategy=zero3 needs DeepSpeed, which does not import: {error}; use strategy=fsdp2") from error
+    # A shared-memory exchange that it would compile at start, for minutes; gloo does without.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
