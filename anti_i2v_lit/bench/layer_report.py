@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -31,6 +32,7 @@ from anti_i2v_lit.evaluation.layer_choice import (
 from anti_i2v_lit.evaluation.layer_statistics import components_as_colours
 from anti_i2v_lit.evaluation.layers import (
     LayersConfig,
+    LayerScore,
     Portrait,
     layer_maps,
     measure_layers,
@@ -91,23 +93,8 @@ def report_layers(
     node = settings.surrogates[0]
     surrogate = build_surrogates([node], device_of(settings))[0].surrogate
     scores = measure_layers(surrogate, portraits, config, listener)
-    choice, automatic = propose_taps(scores), automatic_taps(surrogate.denoiser_taps)
-    heading = (
-        f"{node['name']} ({node.get('path') or 'random weights'}): {len(portraits)} photos x "
-        f"{config.views} views, timesteps at "
-        f"{', '.join(f'{share:g}' for share in config.timestep_shares)} of the schedule x "
-        f"{config.num_noises} noises; ± over timesteps and noises"
-    )
-    text = "\n".join(
-        [
-            heading,
-            "",
-            layer_table(scores),
-            "",
-            _taps("Proposed by this measurement", choice),
-            _taps("Taken when none are configured", automatic),
-        ]
-    )
+    choice = propose_taps(scores)
+    text = _text(node, len(portraits), config, scores, choice)
     out.mkdir(parents=True, exist_ok=True)
     picture, results, chosen = out / "components.png", out / "results.json", out / "taps.yaml"
     component_sheet(surrogate, portraits[0], config).save(picture)
@@ -117,6 +104,32 @@ def report_layers(
     )
     chosen.write_text(with_taps(choice, node, settings.objectives), encoding="utf-8")
     return LayerReport(text=text, picture=picture, results=results, settings=chosen)
+
+
+def _text(
+    node: Mapping[str, Any],
+    num_photos: int,
+    config: LayersConfig,
+    scores: Sequence[LayerScore],
+    choice: TapChoice,
+) -> str:
+    heading = (
+        f"{node['name']} ({node.get('path') or 'random weights'}): {num_photos} photos x "
+        f"{config.views} views, timesteps at "
+        f"{', '.join(f'{share:g}' for share in config.timestep_shares)} of the schedule x "
+        f"{config.num_noises} noises; ± over timesteps and noises"
+    )
+    automatic = automatic_taps([score.tap for score in scores])
+    return "\n".join(
+        [
+            heading,
+            "",
+            layer_table(scores),
+            "",
+            _taps("Proposed by this measurement", choice),
+            _taps("Taken when none are configured", automatic),
+        ]
+    )
 
 
 def component_sheet(surrogate: Surrogate, portrait: Portrait, config: LayersConfig) -> Image.Image:

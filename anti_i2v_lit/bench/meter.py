@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 # The CUDA caching allocator hands out multiples of this many bytes.
 _BLOCK_BYTES = 512
+_CONVOLUTIONS = {torch.ops.aten.convolution, torch.ops.aten.convolution_backward}
 
 
 class Meter(TorchDispatchMode):
@@ -33,6 +32,7 @@ class Meter(TorchDispatchMode):
         peaks: phase -> largest `live` while it ran.
         flops: phase -> operations, without recomputation.
         recomputed_flops: phase -> operations of activation checkpoints that run again.
+        largest_convolution: bytes of input, weight and output of the largest convolution.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class Meter(TorchDispatchMode):
         self.peaks: dict[str, int] = defaultdict(int)
         self.flops: dict[str, int] = defaultdict(int)
         self.recomputed_flops: dict[str, int] = defaultdict(int)
+        self.largest_convolution = 0
         self._phase = "all"
-        self._backward = False
         self._known: dict[int, weakref.ref[Any]] = {}
 
     @property
@@ -65,15 +65,6 @@ class Meter(TorchDispatchMode):
         self._phase = phase
         self.peaks[phase] = max(self.peaks[phase], self.live)
 
-    @contextmanager
-    def backward(self) -> Iterator[None]:
-        """Mark a backward pass: forward operations in it are recomputation."""
-        self._backward = True
-        try:
-            yield
-        finally:
-            self._backward = False
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -87,10 +78,13 @@ class Meter(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 self._remember(tensor, counted=True)
         self.peaks[self._phase] = max(self.peaks[self._phase], self.live)
+        if func._overloadpacket in _CONVOLUTIONS:
+            sizes = [t.nbytes for t in tree_leaves((args, result)) if isinstance(t, Tensor)]
+            self.largest_convolution = max(self.largest_convolution, sum(sizes))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            # Autograd runs backward formulas without grad mode, checkpoints run with it.
-            again = self._backward and torch.is_grad_enabled()
+            # In a backward pass, formulas run without grad mode, repeated forwards with it.
+            again = torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
             counts = self.recomputed_flops if again else self.flops
             counts[self._phase] += formula(*args, **kwargs, out_val=result)
         return result

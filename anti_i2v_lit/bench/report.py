@@ -9,11 +9,14 @@ import torch
 
 from anti_i2v_lit import __version__
 from anti_i2v_lit.bench.bookkeeping import FULL_STEPS, SIDE_PX, Bookkeeping, Scan
+from anti_i2v_lit.bench.count import Count
 from anti_i2v_lit.bench.memory import Memory
+from anti_i2v_lit.bench.model_speed import ModelSpeed
 from anti_i2v_lit.bench.speed import Pace, Speed
 from anti_i2v_lit.bench.subjects import device_of
 from anti_i2v_lit.settings import Settings
 
+MIN_UTILISATION = 0.5
 MIN_SPEED, MAX_MEMORY, MAX_SHARE, MAX_SCAN_SECONDS = 3.0, 1.2, 0.05, 10.0
 _MIB = 2**20
 
@@ -65,6 +68,64 @@ def memory_rows(memory: Memory) -> list[str]:
             f"at most {MAX_MEMORY:g}",
             memory.ratio <= MAX_MEMORY,
         )
+    ]
+
+
+def model_rows(speed: ModelSpeed) -> list[str]:
+    """Figures of one model with one photo in flight."""
+    return [
+        _row(
+            "photos per hour, product over plain loop",
+            f"{speed.ratio:.2f}",
+            f"at least {MIN_SPEED:g}",
+            speed.ratio >= MIN_SPEED,
+        ),
+        _row(
+            f"photos per hour ({speed.steps} steps, {speed.num_draws} draws), product / plain",
+            f"{3600 / speed.photo_seconds:.3g} / "
+            f"{3600 / (speed.steps * speed.plain_step_seconds):.3g}",
+            "",
+            None,
+        ),
+        _row(
+            "seconds per step / per draw / per step of the plain loop",
+            f"{speed.step_seconds:.3g} / {speed.draw_seconds:.3g} / {speed.plain_step_seconds:.3g}",
+            "",
+            None,
+        ),
+        _row(
+            "utilisation: a step's operations over the measured matrix rate",
+            f"{100 * speed.utilisation:.0f} % ({speed.flops / 1e12:.3g} TFLOP at "
+            f"{speed.matmul_flops / 1e12:.3g} TFLOP/s; with recomputation "
+            f"{100 * speed.busy:.0f} %)",
+            f"at least {100 * MIN_UTILISATION:g} %",
+            speed.utilisation >= MIN_UTILISATION,
+        ),
+        _row(
+            "memory: weights + largest use beside them",
+            f"{speed.weight_bytes / 1e9:.2f} + {speed.peak_bytes / 1e9:.2f} GB",
+            "",
+            None,
+        ),
+    ]
+
+
+def count_rows(name: str, count: Count) -> list[str]:
+    """Counted memory of one model by part, GB of 10^9 bytes; nothing was run."""
+    parts = {
+        **{f"weights, {network}": size for network, size in count.weights.items()},
+        "draws of the photo (latents, noise, reference features)": count.pool,
+        **{f"at its largest: {phase}": size for phase, size in count.phases.items()},
+        "workspace (allowance)": count.workspace,
+    }
+    rows = [f"| {what} | {size / 1e9:.2f} |" for what, size in parts.items() if size >= 5e6]
+    operations = ", ".join(f"{p} {n / 1e12:.3g}" for p, n in count.flops.items() if n)
+    return [
+        f"| {name}: counted, GB | |",
+        "| --- | --- |",
+        *rows,
+        f"| **peak** | **{count.peak / 1e9:.2f}** |",
+        f"| TFLOP: {operations}; recomputed {count.recomputed_flops / 1e12:.3g} | |",
     ]
 
 

@@ -81,7 +81,9 @@ def crop_resize(images: Tensor, box: Box, size: tuple[int, int], kernel: str = "
     dtype = torch.float64 if images.is_cuda else images.dtype
     vertical = row_weights.to(images.device, dtype)
     horizontal = column_weights.to(images.device, dtype).T
-    with torch.autocast(images.device.type, enabled=False):
+    kind = images.device.type
+    # The meta device, on which memory is counted, has no autocast to turn off.
+    with torch.autocast(kind if kind != "meta" else "cpu", enabled=False):
         result = _product(vertical, inside.to(dtype), horizontal)
     return result.to(images.dtype)
 
