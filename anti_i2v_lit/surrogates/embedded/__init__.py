@@ -8,7 +8,7 @@ _WEIGHTS = pathlib.Path(__file__).parent / "weights"
 
 
 def embedded_checkpoint(name: str = "mmdit_128") -> pathlib.Path:
-    """Folder of a shipped model, in the layout of ``DiffusionPipeline.save_pretrained``.
+    """Folder of a shipped model, in the layout in which models of its kind are published.
 
     Args:
         name: Name of the model: architecture and side of its pictures in pixels.
@@ -19,7 +19,7 @@ def embedded_checkpoint(name: str = "mmdit_128") -> pathlib.Path:
     Raises:
         ValueError: No model of that name is installed.
     """
-    known = sorted(path.parent.name for path in _WEIGHTS.glob("*/model_index.json"))
+    known = sorted(path.parent.name for path in _WEIGHTS.glob("*/MODEL_CARD.md"))
     if name not in known:
         raise ValueError(
             f"name arrived as {name!r}; expected one of {known}; use a known name or train the "

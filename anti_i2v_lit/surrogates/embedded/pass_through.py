@@ -14,6 +14,8 @@ Every weight is trained afterwards.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -71,11 +73,12 @@ def pass_through_init(model: FirstStage) -> None:
     Raises:
         ValueError: Another layout.
     """
-    decoder, squeeze = model.decoder, model.post_quant_conv
-    widths = [level.block[0].conv2.out_channels for level in model.encoder.down]
-    if decoder is None or squeeze is None or len(widths) != 4 or squeeze.in_channels != 16:
+    # Type checkers see the layers of a container as modules of any kind.
+    decoder: Any = model.decoder
+    squeeze, levels = model.post_quant_conv, len(model.encoder.down)
+    if decoder is None or squeeze is None or levels != 4 or squeeze.in_channels != 16:
         raise ValueError(
-            f"{len(widths)} levels arrived; expected a whole first stage of four levels with 16 "
+            f"{levels} levels arrived; expected a whole first stage of four levels with 16 "
             "latent channels; change the sizes."
         )
     _calm(model)
@@ -132,7 +135,7 @@ def _eye(conv: nn.Conv2d) -> None:
 
 
 def _build_encoder(model: FirstStage) -> None:
-    encoder = model.encoder
+    encoder: Any = model.encoder
     _clear(encoder.conv_in, 3)
     encoder.conv_in.weight[:3, :, 1, 1] = _OPPONENT
     for level in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ _ALL = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.M
 class Withholding:
     """How often a part of the condition is taken away in training; shares of clips, [0, 1]."""
 
-    latent: float = 0.2  # the photo's latent becomes zero: only its image tokens say who it is
+    latent: float = 0.15  # the photo's latent becomes zero: only its image tokens say who it is
     picture: float = 0.05  # the image tokens become those of a grey picture
     text: float = 0.05  # the prompt becomes empty, besides captions that are empty anyway
 
@@ -69,9 +70,52 @@ def wake(model: UNet, *, gate: float) -> None:
         gate: Share of the usual deviation.
     """
     for module in model.modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Conv1d, nn.Linear)) and not weight.any():
-            nn.init.normal_(weight, std=gate * weight[0].numel() ** -0.5)
+        if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
+            continue
+        if not module.weight.any():
+            nn.init.normal_(module.weight, std=gate * module.weight[0].numel() ** -0.5)
+
+
+@torch.no_grad()
+def anchor_copy_init(model: UNet, *, signal: float = 0.5) -> None:
+    """Initialise a U-Net so that it predicts the v of a clip that shows the photo all the time.
+
+    That is ``(s x - p) / sigma`` with noisy latent x, photo's latent p and signal s. The first
+    convolution carries both on; they reach the last block by its skip, whose shortcut subtracts
+    them with a constant instead of s. Each latent channel and its opposite are one group of the
+    last normalisation, which brings the difference to the unit scale of v; behind the activation,
+    ``silu(m) - silu(-m) = m``. What depends on timestep, prompt and frame is left to training.
+
+    Args:
+        model: Fresh; twice as many channels in its first level as groups, which are at least as
+            many as latent channels.
+        signal: The constant.
+
+    Raises:
+        ValueError: Other sizes.
+    """
+    # Type checkers see the layers of a container as modules of any kind.
+    layers: Any = model
+    enter, leave = layers.input_blocks[0][0], layers.out[2]
+    shortcut, normalise = layers.output_blocks[-1][0].skip_connection, layers.out[0]
+    latent, width = leave.out_channels, enter.out_channels
+    if width != 2 * normalise.num_groups or latent > normalise.num_groups:
+        raise ValueError(
+            f"{width} channels, {normalise.num_groups} groups and {latent} latent channels "
+            "arrived; expected two channels a group and a group for each latent channel."
+        )
+    eye = torch.eye(latent)
+    enter.weight[: 2 * latent] = 0.0
+    enter.bias[: 2 * latent] = 0.0
+    enter.weight[: 2 * latent, :, 1, 1] = torch.eye(2 * latent)
+    carried = shortcut.in_channels - width
+    shortcut.weight[: 2 * latent] = 0.0
+    shortcut.bias[: 2 * latent] = 0.0
+    for sign, rows in ((1.0, slice(0, 2 * latent, 2)), (-1.0, slice(1, 2 * latent, 2))):
+        shortcut.weight[rows, carried : carried + latent, 0, 0] = sign * signal * eye
+        shortcut.weight[rows, carried + latent : carried + 2 * latent, 0, 0] = -sign * eye
+        leave.weight[:, rows] = 0.0
+        leave.weight[:, rows, 1, 1] = sign * eye
 
 
 class UNetDenoising(Denoising):

@@ -21,6 +21,7 @@ from anti_i2v_lit.surrogates.embedded.unet_denoiser import (
     UNetDenoiser,
     UNetDenoising,
     Withholding,
+    anchor_copy_init,
     wake,
 )
 from anti_i2v_lit.surrogates.parameterisation import Parameterisation
@@ -111,7 +112,7 @@ class UNetFamily(Family):
     autoencoder_shape: LdmShape = dataclasses.field(default_factory=LdmShape)
     unet_shape: UNetShape = dataclasses.field(default_factory=UNetShape)
     withholding: Withholding = dataclasses.field(default_factory=Withholding)
-    gate: float = 0.3  # deviation of layers that are published to start at zero, share of the usual
+    gate: float = 0.1  # deviation of layers that are published to start at zero, share of the usual
     text_seed: int = 0  # seed of the text tower, which is random and stays so
 
     def settings(self) -> ModelSettings:
@@ -146,7 +147,7 @@ class UNetFamily(Family):
         return tower.eval().requires_grad_(False)
 
     def denoiser(self, seed: int) -> UNetDenoiser:
-        """A fresh U-Net and Resampler.
+        """A fresh U-Net and Resampler; every frame starts as a copy of the photo.
 
         In eval mode, which trains as well but for the dropout over time, whose random numbers
         would make a step depend on more than its seed and number.
@@ -155,6 +156,7 @@ class UNetFamily(Family):
             torch.manual_seed(seed)
             model = UNetDenoiser(self.settings())
             wake(model.diffusion_model, gate=self.gate)
+        anchor_copy_init(model.diffusion_model)
         return model.eval()
 
     def denoising(self, encoder: PictureEncoder) -> UNetDenoising:

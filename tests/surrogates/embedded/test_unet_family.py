@@ -49,6 +49,8 @@ def test_other_layouts_are_refused() -> None:
         UNetShape(image_size=65)
     with pytest.raises(ValueError, match="multiple"):
         LdmShape(channels=20)
+    with pytest.raises(ValueError, match="two channels a group"):
+        dataclasses.replace(SMALL_UNET, unet_shape=UNetShape(channels=32, context=16)).denoiser(0)
     with pytest.raises(ValueError, match="shares"):
         Withholding(latent=1.5)
 
@@ -80,6 +82,30 @@ def test_each_part_of_the_condition_is_withheld_from_its_share(part: str) -> Non
     if part == "picture":
         grey = encoder.tokens(torch.zeros(1, 3, 64, 64))[0]
         torch.testing.assert_close(told.picture[changed["picture"]][0], grey)
+
+
+@torch.no_grad()
+def test_a_fresh_denoiser_predicts_the_v_of_a_still_clip() -> None:
+    torch.manual_seed(0)
+    family = SMALL_UNET
+    denoising = family.denoising(family.picture_encoder())
+    photo, noise = torch.randn(4, 16, 8, 8), torch.randn(4, 3, 16, 8, 8)
+    clean = photo[:, None].expand_as(noise)
+    # Where the constant in the anchor is the signal it stands for.
+    index = int((denoising.alphas.sqrt() - 0.5).abs().argmin())
+    signal = denoising.alphas[index].sqrt()
+    spread = (1.0 - denoising.alphas[index]).sqrt()
+    told = ClipCondition(
+        first=photo, text=denoising.embed_prompts([""] * 4), picture=torch.randn(4, 5, 32)
+    )
+    predicted = denoising.predict(
+        family.denoiser(0),
+        signal * clean + spread * noise,
+        torch.full((4,), index),
+        told,
+    )
+    error = (predicted - (signal * noise - spread * clean)).square().mean()
+    assert float(error) < 0.1
 
 
 @torch.no_grad()
