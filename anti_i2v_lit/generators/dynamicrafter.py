@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from anti_i2v_lit.checkpoints import torch_dtype
+from anti_i2v_lit.checkpoints import EMBEDDED, torch_dtype
 from anti_i2v_lit.checks import check_at_least, check_between, check_in, check_photos
 from anti_i2v_lit.generators.base import VideoGenerator
 from anti_i2v_lit.generators.dynamicrafter_sampling import SPACINGS, ddim_steps, guided, take
@@ -19,6 +19,7 @@ from anti_i2v_lit.surrogates.dynamicrafter.model import Schedule
 from anti_i2v_lit.surrogates.dynamicrafter.sizes import check_size, clip_length, view_size_of
 
 _OWN = "own"
+_OWN_GUIDANCE = 7.5
 _OWN_GUIDANCE_RESCALE = 0.7
 
 
@@ -37,7 +38,8 @@ class DynamiCrafterGeneratorConfig:
         eta: noise that each step adds, as a share of that of ancestral sampling.
         timestep_spacing: "uniform_trailing", "uniform", or "own": the former for models whose
             schedule ends in pure noise (512, 1024), the latter for the others (256).
-        guidance_scale: weight of classifier-free guidance, a factor; 1 is none and twice as fast.
+        guidance_scale: weight of classifier-free guidance, a factor; 1 is none and twice as fast; 0
+            for the model's own: 1 for the packaged one, 7.5 for the published ones.
         guidance_rescale: share of the guided prediction that is drawn back to the contrast of the
             unguided one, 0 to 1; -1 for the model's own: 0.7 for models whose schedule ends in
             pure noise, else 0.
@@ -55,7 +57,7 @@ class DynamiCrafterGeneratorConfig:
     num_inference_steps: int = 50
     eta: float = 1.0
     timestep_spacing: str = _OWN
-    guidance_scale: float = 7.5
+    guidance_scale: float = 0.0
     guidance_rescale: float = -1.0
     fps: int = 0
     num_frames: int = 0
@@ -69,7 +71,8 @@ class DynamiCrafterGeneratorConfig:
         check_at_least(self.num_inference_steps, 1, "num_inference_steps")
         check_between(self.eta, 0.0, 1.0, "eta")
         check_in(self.timestep_spacing, (*SPACINGS, _OWN), "timestep_spacing")
-        check_at_least(self.guidance_scale, 1.0, "guidance_scale")
+        if self.guidance_scale != 0:
+            check_at_least(self.guidance_scale, 1.0, "guidance_scale")
         if self.guidance_rescale != -1:
             check_between(self.guidance_rescale, 0.0, 1.0, "guidance_rescale")
         for name in ("fps", "num_frames", "height", "width"):
@@ -96,6 +99,7 @@ class DynamiCrafterGenerator(VideoGenerator):
     def __init__(
         self, config: DynamiCrafterGeneratorConfig, parts: DynamiCrafterParts | None = None
     ) -> None:
+        loaded = parts is None
         if parts is None:
             parts = load_parts(config.path, config.size, torch_dtype(config.dtype))
         self.config, self._parts = config, parts
@@ -117,6 +121,8 @@ class DynamiCrafterGenerator(VideoGenerator):
         self._fps = config.fps or parts.unet.settings.default_fs
         trailing = parts.settings.zero_snr
         own_spacing = "uniform_trailing" if trailing else "uniform"
+        own_guidance = 1.0 if config.path == EMBEDDED and loaded else _OWN_GUIDANCE
+        self._guidance = config.guidance_scale or own_guidance
         self._rescale = config.guidance_rescale
         if config.guidance_rescale == -1:
             self._rescale = _OWN_GUIDANCE_RESCALE if trailing else 0.0
@@ -155,9 +161,9 @@ class DynamiCrafterGenerator(VideoGenerator):
         latents = self._noise(sources, shape)
         for step in self._steps:
             answer = self._predict(latents, image, step.timestep, conditional)
-            if self.config.guidance_scale != 1:
+            if self._guidance != 1:
                 other = self._predict(latents, image, step.timestep, unconditional)
-                answer = guided(answer, other, self.config.guidance_scale, self._rescale)
+                answer = guided(answer, other, self._guidance, self._rescale)
             noise = self._noise(sources, shape)
             latents = take(step, self._parts.settings.kind, latents, answer, noise)
         return self._decode(latents)

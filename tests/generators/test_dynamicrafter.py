@@ -111,7 +111,13 @@ def test_options_change_the_clip_and_defaults_are_the_models_own() -> None:
 
     velocity, epsilon = Parameterisation.VELOCITY, Parameterisation.EPSILON
     own = clip(velocity)
-    same = clip(velocity, timestep_spacing="uniform_trailing", guidance_rescale=0.7, fps=24)
+    same = clip(
+        velocity,
+        timestep_spacing="uniform_trailing",
+        guidance_scale=7.5,
+        guidance_rescale=0.7,
+        fps=24,
+    )
     assert torch.equal(own, same)
     changes = [{"eta": 0.0}, {"guidance_scale": 1.0}, {"guidance_rescale": 0.0}, {"fps": 8}]
     for fields in changes:
@@ -138,7 +144,7 @@ def test_encoding_is_the_posterior_mean_and_reconstruction_its_decoding() -> Non
     [
         ({"eta": 2.0}, "eta"),
         ({"timestep_spacing": "quad"}, "timestep_spacing"),
-        ({"guidance_scale": 0.0}, "guidance_scale"),
+        ({"guidance_scale": 0.5}, "guidance_scale"),
         ({"guidance_rescale": 1.5}, "guidance_rescale"),
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"timestep_spacing": "uniform", "num_inference_steps": 600}, "between 1 and 500"),
