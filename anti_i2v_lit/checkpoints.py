@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,12 @@ from anti_i2v_lit.checks import check_in
 
 EMBEDDED = "embedded"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PACKAGED = {"cogvideox": "mmdit_128", "dynamicrafter": "unet_128"}
+"""Registered model -> folder name of the packaged one of its class."""
+
 _PACKAGED = Path(__file__).parent / "surrogates" / "embedded" / "weights"
+_MODEL_FILES = {".safetensors", ".ckpt", ".json", ".yaml"}
+_EDGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +41,7 @@ class Layout:
 
 
 COGVIDEOX = Layout(
-    packaged="mmdit_128",
+    packaged=PACKAGED["cogvideox"],
     needed=(
         "model_index.json",
         "transformer/config.json",
@@ -108,6 +115,37 @@ def checkpoint_folder(path: str, layout: Layout) -> Path:
             f"path: {folder} is not a whole model folder, it lacks {', '.join(missing)}; {how}"
         )
     return folder
+
+
+def model_digest(name: str, path: str) -> str:
+    """SHA-256 over the files of a model, "" where `path` leads to no folder.
+
+    A file is known by name, size and both ends, since published ones are tens of gigabytes.
+
+    Args:
+        name: registered name of the surrogate or generator.
+        path: as in its settings.
+    """
+    embedded = path == EMBEDDED and name in PACKAGED
+    folder = _PACKAGED / PACKAGED[name] if embedded else Path(path).expanduser()
+    if not path or not folder.is_dir():
+        return ""
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in _MODEL_FILES]
+    return _digest_of(folder, tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
+    """`model_digest` of files with their times of change, so that it is asked often for little."""
+    state = hashlib.sha256()
+    for file, _ in files:
+        size = file.stat().st_size
+        state.update(f"{file.relative_to(folder)} {size}\n".encode())
+        with file.open("rb") as stream:
+            state.update(stream.read(_EDGE_BYTES))
+            stream.seek(max(0, size - _EDGE_BYTES))
+            state.update(stream.read())
+    return state.hexdigest()
 
 
 def cogvideox_view_size(

@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from anti_i2v_lit.checkpoints import model_digest
 from anti_i2v_lit.checks import check_at_least, check_in, did_you_mean
 from anti_i2v_lit.cloaking.attack import AttackConfig
 from anti_i2v_lit.cloaking.ensemble import EnsembleConfig
@@ -26,8 +27,9 @@ from anti_i2v_lit.objectives import OBJECTIVES
 from anti_i2v_lit.registry import Registry
 from anti_i2v_lit.spaces import SPACES
 from anti_i2v_lit.surrogates import SURROGATES
+from anti_i2v_lit.surrogates.sharding import SHARDERS
 
-STRATEGIES = ("photo_parallel",)
+STRATEGIES = ("photo_parallel", *SHARDERS.table)
 SECTIONS: dict[str, type[Any]] = {
     "attack": AttackConfig,
     "ensemble": EnsembleConfig,
@@ -82,7 +84,8 @@ class Settings:
         gate: visibility limits.
         reading: limits on input files.
         output: how files are written.
-        strategy: how photos are spread over devices.
+        strategy: what devices share: "photo_parallel" nothing, each has whole surrogates;
+            "zero3", "zero3_offload" and "fsdp2" the weights of the surrogates.
         trainer: arguments handed to Lightning's Trainer as they are.
     """
 
@@ -105,8 +108,11 @@ class Settings:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """The part of `plain` that decides the bytes of a cloak."""
+        """What decides the bytes of a cloak: part of `plain`, and the models' files."""
         plain = {k: v for k, v in self.plain().items() if k not in EXECUTION}
+        plain["models"] = [
+            model_digest(node["name"], str(node.get("path", ""))) for node in self.surrogates
+        ]
         plain["attack"] = {k: v for k, v in plain["attack"].items() if k not in ATTACK_EXECUTION}
         ensemble = plain.pop("ensemble")
         if len(self.surrogates) > 1:

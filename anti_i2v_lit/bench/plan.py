@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from anti_i2v_lit.bench.noise import write_noise
+from anti_i2v_lit.checkpoints import model_digest
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.cloaking.build import build_surrogates
 from anti_i2v_lit.config import digest, parse_config
@@ -21,7 +21,6 @@ from anti_i2v_lit.settings import Settings, load_settings
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "evaluate"
 NOISE = "noise"
-_EDGE_BYTES = 1 << 20
 
 
 @dataclass(kw_only=True)
@@ -151,8 +150,7 @@ def make_protections(
         listener(f"{NOISE}: {len(photos)} photos")
         write_noise(photos, folders[NOISE], shared, view_size)
     for name, chosen in settings.items():
-        models = [fingerprint(node) for node in chosen.surrogates]
-        label = f"{name}-{digest([chosen.identity(), models])[:8]}"
+        label = f"{name}-{chosen.digest()[:8]}"
         folders[name] = out / "protected" / label
         listener(f"{name}: {len(photos)} photos, {chosen.attack.steps} steps")
         paths = [str(photo.path) for photo in photos]
@@ -175,23 +173,8 @@ def known_models(plan: TablePlan, overrides: Sequence[str]) -> dict[str, tuple[s
 
 
 def fingerprint(node: Mapping[str, Any]) -> str:
-    """Digest of a component's settings and of the files behind its `path`.
-
-    Weights are known by name, size and both ends, since published ones are tens of gigabytes.
-    """
-    path = str(node.get("path", ""))
-    folder = Path(path)
-    if path == "embedded":
-        folder = Path(__file__).parents[1] / "surrogates" / "embedded" / "weights"
-    state = hashlib.sha256()
-    for file in sorted(folder.rglob("*")) if path and folder.is_dir() else []:
-        if file.suffix in {".safetensors", ".json"}:
-            state.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
-            with file.open("rb") as stream:
-                state.update(stream.read(_EDGE_BYTES))
-                stream.seek(max(0, file.stat().st_size - _EDGE_BYTES))
-                state.update(stream.read())
-    return digest([dict(node), state.hexdigest()])
+    """Digest of a component's settings and of the files behind its `path`."""
+    return digest([dict(node), model_digest(str(node["name"]), str(node.get("path", "")))])
 
 
 def _view_size(settings: Settings) -> tuple[int, int]:

@@ -252,3 +252,20 @@ def test_precision_that_would_round_the_perturbation_is_refused(tiny_checkpoint:
 
 def test_settings_are_plain_json(fast_settings: Settings) -> None:
     assert json.loads(json.dumps(fast_settings.identity())) == fast_settings.identity()
+
+
+def test_a_folder_is_not_continued_with_other_weights(
+    fast_settings: Settings, photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    """Same path, other weights: half of the cloaks would be another model's."""
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, copy)
+    settings = load_settings(values=fast_values(copy), overrides=["attack.steps=1"])
+    photo, out = str(photo_folder / "astronaut.png"), tmp_path / "out"
+    assert cloak(settings, photos=[photo], out=out) == 0
+    weights = next((copy / "vae").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match=r"models\[0\]"):
+        cloak(settings, photos=[str(photo_folder)], out=out)
