@@ -43,8 +43,8 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A requeued job may start again after this many seconds (120 by default).
-AuthInfo=socket={folder}/munge/socket,cred_expire=2
+# A requeued job may start after this many seconds: 120 by default, and 120 if below 5.
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 SlurmctldPort={port}
 SlurmctldPidFile={folder}/run/slurmctld.own
 SlurmctldLogFile={folder}/log/slurmctld.log
@@ -175,8 +175,11 @@ class LocalCluster:
         self._wait(self._answers, "the controller answers")
 
     def restart_controller(self) -> None:
-        """Kill the controller (-9) and start it again, as after a crash."""
-        self._end("slurmctld", signal.SIGKILL)
+        """Stop the controller and start it again from its saved state.
+
+        Not by SIGKILL: it saves every few seconds only, and would forget the jobs since.
+        """
+        self._end("slurmctld")
         self.start_controller()
 
     def run(self, *words: str, check: bool = True) -> str:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
+from anti_i2v_lit.archive.files import STATE_FOLDER
 
 LEASE_SECONDS = 120.0
 # Beats per lease: several may be lost or late (network file systems cache for up to 60 s).
@@ -219,7 +219,12 @@ class RunRecord:
         return self.path.stat().st_mtime
 
     def _write(self, owner: Owner) -> None:
-        write_whole(self.path, json.dumps(asdict(owner)).encode())
+        # Not by a name that marks temporary files: another run, which does not know of this one
+        # until the record is there, may be sweeping those up.
+        temporary = self.path.with_suffix(".new")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(owner)), encoding="utf-8")
+        os.replace(temporary, self.path)
 
     def _beat(self) -> None:
         last = time.monotonic()

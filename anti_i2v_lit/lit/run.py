@@ -19,6 +19,7 @@ from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import Claims, FolderInUse
 from anti_i2v_lit.archive.paths import staging_folder, state_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
+from anti_i2v_lit.cloaking.convoy import PeerLost
 from anti_i2v_lit.data.writing import remove_partials
 from anti_i2v_lit.lit.claiming import restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
@@ -28,6 +29,7 @@ from anti_i2v_lit.lit.images import TensorBoardRecorder
 from anti_i2v_lit.lit.placement import placement_of
 from anti_i2v_lit.lit.plugins import objects
 from anti_i2v_lit.lit.progress import CloakProgress
+from anti_i2v_lit.lit.sharded import fate_of_others
 from anti_i2v_lit.lit.stopping import StopOnSignal, interruptible
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.lit.writer import CloakWriter
@@ -159,6 +161,14 @@ def _choose(data: PhotoDataModule, claims: Claims) -> None:
 def _fit(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> None:
     try:
         trainer.fit(CloakModule(settings, out=data.out), datamodule=data)
+    except PeerLost as error:
+        fate = fate_of_others(trainer) or "its own message says why"
+        print(
+            f"stopped on rank {trainer.global_rank}: {error}; {fate}. What was done is kept: run "
+            "the same command again to continue",
+            file=sys.stderr,
+        )
+        raise KeyboardInterrupt from error
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error
     except SystemExit as stop:
@@ -186,6 +196,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*doesn't have.*__len__.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        # On a login node, and where a job has one task.
+        warnings.filterwarnings("ignore", message="The `srun` command is available.*")
         try:
             yield
         finally:

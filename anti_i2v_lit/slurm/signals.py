@@ -18,19 +18,22 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._listens = False
 
     def install(self) -> None:
         """Listen for the warning and for SIGTERM; called before anything slow is imported.
 
         Without a handler the warning would kill Python. Only the main thread may do this.
         """
+        self._listens = True
         if threading.current_thread() is threading.main_thread():
             for number in (WARNING, signal.SIGTERM):
                 signal.signal(number, self._remember)
 
     def note(self, number: int) -> None:
-        """Remember a signal that another handler has caught."""
-        self.received = self.received or number
+        """Remember a signal that another handler has caught; only in a program that listens."""
+        if self._listens:
+            self.received = self.received or number
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
         self.note(number)

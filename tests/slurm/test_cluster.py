@@ -1,0 +1,174 @@
+"""Jobs of `anti-i2v submit` on a real SLURM of two nodes; a stub does the work."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anti_i2v_lit.cli.main import main
+from slurm.local_cluster import LocalCluster
+from tests.slurm.jobs import facts, states, submit, wait, wait_over
+
+ROOT = Path(__file__).parents[2]
+STUB = Path(__file__).with_name("stub.py")
+
+
+@pytest.fixture
+def login(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalCluster:
+    """A login node: SLURM's programs, a stub called anti-i2v, and a site file."""
+    program = tmp_path / "bin" / "anti-i2v"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {STUB} "$@"\n')
+    program.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{program.parent}:{cluster.environment['PATH']}")
+    monkeypatch.setenv("SLURM_CONF", str(cluster.config))
+    monkeypatch.chdir(tmp_path)
+    # Two gigabytes: other jobs fit beside, and a node is full with two.
+    (tmp_path / "site.yaml").write_text(
+        "partition: main\ngpus_per_node: 0\ncpus_per_task: 2\nwarning_seconds: 30\n"
+    )
+    for number in range(4):
+        (tmp_path / f"p-{number}.tar").touch()
+    wait(cluster.healthy, "all nodes are up")
+    return cluster
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """Submit; the ids of the jobs."""
+    code = main(["submit", *words, "--out", "out", "--site", "site.yaml"])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    return re.findall(r"^job (\d+):", shown.out, re.MULTILINE)
+
+
+def life(name: str) -> list[str]:
+    path = Path("out", name)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def stepped(name: str, least: int = 2) -> bool:
+    lines = life(name)
+    return bool(lines) and int(lines[-1].split()[-1]) >= least
+
+
+def test_an_array_does_every_part(login: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    (job,) = run(capsys, "array", "p-{0..3}.tar", "--parts", "4", "--max-running", "2", "code=2")
+    # 2: some photos were refused, which is no failure of the job.
+    assert wait_over(login, job) == ["COMPLETED"] * 4
+    names = sorted(path.name for path in Path("out").glob("done-*"))
+    assert names == [f"done-{index}of4-0" for index in range(4)]
+    assert len(list(Path("out/.anti_i2v/slurm/logs").glob(f"array-{job}_*.out"))) == 4
+
+
+def test_the_warning_requeues_a_job_over_two_nodes_which_continues(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = run(capsys, "nodes", "p-0.tar", "steps=30", "--nodes", "2")
+    wait(lambda: stepped("part-all-rank-0") and stepped("part-all-rank-1"), "both tasks work")
+    login.run("scancel", "--signal=USR1", job)
+    assert wait_over(login, job) == ["COMPLETED"]
+    assert facts(login, job)["Restarts"] == "1"
+    for rank in (0, 1):
+        first, second = life(f"part-all-rank-{rank}")
+        assert first.startswith("restarts 0") and second.startswith("restarts 1")
+        assert f"from {first.split()[-1]} to 30" in second
+    assert {life(f"part-all-rank-{rank}")[0].split()[3] for rank in (0, 1)} == {"n1", "n2"}
+    log = Path(f"out/.anti_i2v/slurm/logs/nodes-{job}.out").read_text()
+    assert "saved and requeued" in log
+
+
+def test_a_task_that_is_killed_runs_again(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = run(capsys, "array", "p-{0..1}.tar", "--parts", "1", "steps=6", "dies=3")
+    assert wait_over(login, job) == ["COMPLETED"]
+    assert facts(login, f"{job}_0")["Restarts"] == "1"
+    assert "from 3 to 6" in life("part-0of1-rank-0")[1]
+
+
+def test_a_node_that_dies_and_a_controller_that_restarts(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = run(capsys, "array", "p-0.tar", "--parts", "1", "steps=40")
+    wait(lambda: stepped("part-0of1-rank-0"), "the task works")
+    node = life("part-0of1-rank-0")[0].split()[3]
+    login.kill_node(node)
+    login.restart_controller()
+    assert wait_over(login, job) == ["COMPLETED"]
+    login.start_node(node)
+    first, second = life("part-0of1-rank-0")
+    assert f"from {first.split()[-1]} to 40" in second and f"on {node}" not in second
+
+
+def test_a_preempted_job_continues_when_it_may(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("site.yaml").write_text("partition: scavenge\ngpus_per_node: 0\ncpus_per_task: 2\n")
+    (job,) = run(capsys, "array", "p-0.tar", "--parts", "1", "steps=20")
+    wait(lambda: stepped("part-0of1-rank-0"), "the task works")
+    script = Path("urgent.sh")
+    script.write_text("#!/bin/sh\nsleep 1\n")
+    submit(login, script, "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+    assert wait_over(login, job, 90) == ["COMPLETED"]
+    assert len(life("part-0of1-rank-0")) == 2
+
+
+def test_a_chain_runs_in_order(login: LocalCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = run(capsys, "chain", "photos", "--shards", "sh", "--parts", "2")
+    assert [wait_over(login, job) for job in jobs] == [
+        ["COMPLETED"], ["COMPLETED"] * 2, ["COMPLETED"],
+    ]  # fmt: skip
+    assert Path("out/verified").exists()
+
+
+@pytest.mark.parametrize("word", ["fails=1", "forgets=1"])
+def test_a_chain_ends_with_the_first_failure(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    jobs = run(capsys, "chain", "photos", word, "--shards", "sh", "--parts", "1")
+    wait(lambda: set(states(login, jobs[-1])) == {"CANCELLED"}, "the rest is cancelled")
+    expected = {"fails=1": "CANCELLED", "forgets=1": "FAILED"}[word]
+    assert wait_over(login, jobs[1]) == [expected]
+    assert not Path("out/verified").exists() and not list(Path("out").glob("done-*"))
+
+
+def test_an_incomplete_folder_is_not_evaluated(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").mkdir()
+    (job,) = run(capsys, "evaluate")
+    assert wait_over(login, job) == ["FAILED"]
+    assert not Path("out/verified").exists()
+
+
+def test_what_slurm_refuses_is_not_queued(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("site.yaml").write_text("partition: nowhere\n")
+    words = ["submit", "nodes", "p-0.tar", "--out", "out", "--site", "site.yaml"]
+    assert main(words) == 1
+    assert "is refused" in capsys.readouterr().err
+    assert login.run("squeue", "-h", "-t", "PD") == ""
+
+
+def test_a_dead_controller_is_told_at_once(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = Path("dead.conf").absolute()
+    text = login.config.read_text()
+    dead.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", text))
+    monkeypatch.setenv("SLURM_CONF", str(dead))
+    assert main(["submit", "nodes", "p-0.tar", "--out", "out"]) == 1
+    assert "controller is down" in capsys.readouterr().err
+
+
+def test_the_templates_are_scripts_that_bash_accepts() -> None:
+    for path in sorted((ROOT / "slurm").glob("*.sbatch")):
+        subprocess.run(["bash", "-n", str(path)], check=True)

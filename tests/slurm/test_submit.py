@@ -1,0 +1,86 @@
+"""`anti-i2v submit` where there is no SLURM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anti_i2v_lit.cli.main import main
+from anti_i2v_lit.slurm.jobs import Job, chain_jobs, render
+from anti_i2v_lit.slurm.site import Site
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with three shards and no program of SLURM's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for number in range(3):
+        (tmp_path / f"p-{number}.tar").touch()
+
+
+def test_a_dry_run_needs_no_slurm_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["array", "p-{0..2}.tar", "attack.steps=3", "--parts", "3", "--max-running", "2"]
+    assert main(["submit", *words, "--out", "out dir", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "#SBATCH --array=0-2%2\n" in shown
+    assert "set -- 'p-{0..2}.tar' attack.steps=3 --out 'out dir'\n" in shown
+    assert "#SBATCH --signal=SIGUSR1@180\n" in shown and "@SITE@" not in shown
+    assert not Path("out dir").exists()
+
+
+def test_without_slurm_the_remedy_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "nodes", "p-0.tar", "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "sbatch not found" in said and "--dry-run" in said
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["array", "p-{0..2}.tar", "--parts", "4"], "take --parts 3"),
+        (["array", "p-0.tar", "--parts", "0"], "--parts must be at least 1"),
+        (["array", "."], "anti-i2v shard"),
+        (["nodes", "p-0.tar", "--nodes", "0"], "--nodes must be at least 1"),
+        (["nodes", "p-0.tar", "trainer.devices=2"], "SLURM decides"),
+        (["nodes"], "no photos given"),
+        (["chain", "photos"], "--shards DIR is needed"),
+        (["nodes", "p-0.tar", "--templates", "none"], "--templates DIR"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", *words, "--out", "out", "--dry-run"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_site_decides_after_the_template() -> None:
+    site = Site(
+        partition="gpu", time="12:00:00", gpus_per_node=8, modules=["cuda/12"], container="run it",
+        setup=["source env"], warning_seconds=300, directives=["--constraint=a100"],
+    )  # fmt: skip
+    text = render(Job(template="nodes", arguments=["a b"]), site, Path("scripts"))
+    lines = text.splitlines()
+    for line in ("--partition=gpu", "--time=12:00:00", "--gpus-per-node=8", "--constraint=a100"):
+        assert f"#SBATCH {line}" in lines
+    signals = [line for line in lines if "--signal" in line]
+    assert signals[-1] == "#SBATCH --signal=SIGUSR1@300"
+    assert lines.index("module load cuda/12") < lines.index("source env")
+    assert "export ANTI_I2V_CONTAINER='run it'" in lines and "set -- 'a b'" in lines
+    # Directives after the first command are ignored by SLURM in silence.
+    first_command = lines.index("set -euo pipefail")
+    assert max(i for i, line in enumerate(lines) if line.startswith("#SBATCH")) < first_command
+
+
+def test_a_chain_shares_the_settings_out() -> None:
+    words = ["photos", "samples_per_shard=8", "attack.steps=3", "seed=2"]
+    shard, cloak, evaluate = chain_jobs(
+        words, Path("out"), Site(), shards=Path("sh"), kind="photos", parts=2
+    )
+    assert shard.arguments == ["photos", "samples_per_shard=8", "--kind", "photos", "--out", "sh"]
+    assert cloak.arguments == ["sh/*.tar", "attack.steps=3", "seed=2", "--out", "out"]
+    assert any("sh/index.json" in line for line in cloak.setup)
+    assert evaluate.arguments == ["out", "verify", "out"]
