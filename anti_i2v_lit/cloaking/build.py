@@ -64,6 +64,7 @@ def build_surrogates(
     *,
     waiting: str = "device",
     only: Sequence[int] | None = None,
+    loaded_on: torch.device | str | None = None,
 ) -> list[WeightedSurrogate]:
     """Load surrogates with their terms.
 
@@ -73,6 +74,7 @@ def build_surrogates(
         objectives: terms of those that bring none of their own; shared among them.
         waiting: "device" to load all onto it; "cpu" where they wait elsewhere for their turn.
         only: positions of those to load; None for all.
+        loaded_on: where their weights stay for now; None for where they work or wait.
 
     Raises:
         ValueError: a checkpoint is missing or a field is wrong; names the surrogate.
@@ -86,7 +88,7 @@ def build_surrogates(
         own = node.get("objectives")
         if not own and shared is None:
             shared = build_objectives(objectives, device)
-        place = "cpu" if waiting == "cpu" and len(nodes) > 1 else device
+        place = loaded_on or ("cpu" if waiting == "cpu" and len(nodes) > 1 else device)
         found.append(
             WeightedSurrogate(
                 name=name,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from anti_i2v_lit.checks import NonFiniteLoss
 from anti_i2v_lit.cloaking.attack import AttackConfig
+from anti_i2v_lit.cloaking.convoy import Convoy, Free
 from anti_i2v_lit.cloaking.draws import DrawPool, PoolEntry
 from anti_i2v_lit.cloaking.ensemble import (
     EnsembleConfig,
@@ -96,11 +97,12 @@ class CloakLoop:
         # Alone there is nobody to be drowned, and the optimiser scales what it gets.
         self._norm = self.ensemble.normalise if len(self.weights) > 1 else "none"
         self.members = {s.name: self._member(s) for s in self.surrogates}
+        self.device = device or self.surrogates[0].surrogate.device
         self.residence = Residence(
-            {s.name: s.surrogate for s in self.surrogates},
-            device or self.surrogates[0].surrogate.device,
-            self.ensemble.waiting,
+            {s.name: s.surrogate for s in self.surrogates}, self.device, self.ensemble.waiting
         )
+        self.convoy: Convoy = Free()
+        self.in_flight: tuple[PhotoJob, ...] = ()
 
     def _member(self, model: WeightedSurrogate) -> Member:
         return Member(
@@ -110,6 +112,12 @@ class CloakLoop:
             config=self.config,
             framing=self.framing,
         )
+
+    def join(self, convoy: Convoy) -> None:
+        """Run every pass from now on in step with other ranks."""
+        self.convoy = convoy
+        for member in self.members.values():
+            member.convoy = convoy
 
     @property
     def view_size(self) -> tuple[int, int]:
@@ -150,6 +158,7 @@ class CloakLoop:
             NonFiniteLoss: a loss or gradient became NaN or infinite.
         """
         started = time.perf_counter()
+        self.in_flight = tuple(jobs)
         sizes: dict[nn.Parameter, Tensor] = {}
         for job in jobs:
             found = self.space.step_sizes(
@@ -221,14 +230,19 @@ class CloakLoop:
         member, jobs = self.members[name], list({j.key: j for j in owners.values()}.values())
         canvases = [self._transformed(job, self.cloaked_canvas(job)) for job in jobs]
         entries = [member.drawn(job) for job in jobs]
-        losses = self._losses(name, jobs, canvases, entries)
-        weights = torch.tensor([factors[j.key] for j in jobs]).to(losses["total"])
-        total = losses["total"] * weights if self._norm == "none" else losses["total"]
         wanted = [p for p in moving if id(p) in owners]
+
+        def forward() -> dict[str, Tensor]:
+            return self._losses(name, jobs, canvases, entries)
+
+        def backward(losses: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+            weights = torch.tensor([factors[j.key] for j in jobs]).to(losses["total"])
+            total = losses["total"] * weights if self._norm == "none" else losses["total"]
+            return losses, torch.autograd.grad(total.sum(), wanted)
+
+        losses, gradients = self.convoy.run(f"voice {name}", forward, backward)
         found: dict[int, Tensor] = {}
-        for parameter, gradient in zip(
-            wanted, torch.autograd.grad(total.sum(), wanted), strict=True
-        ):
+        for parameter, gradient in zip(wanted, gradients, strict=True):
             job = owners[id(parameter)]
             self._check_gradient(name, job, parameter, gradient)
             if self._norm != "none":
@@ -326,13 +340,15 @@ class CloakLoop:
             self.residence.fetch(name)
             entries = [self.members[name].entry(job, number) for number in numbers]
             said[name] = [
-                [
-                    self._losses(name, [job], [picture.to(job.canvas)], [entry])["total"].item()
-                    for entry in entries
-                ]
-                for picture in pictures
+                [self._look(name, job, picture, entry) for entry in entries] for picture in pictures
             ]
         return said
+
+    def _look(self, name: str, job: PhotoJob, picture: Tensor, entry: PoolEntry) -> float:
+        def forward() -> float:
+            return self._losses(name, [job], [picture.to(job.canvas)], [entry])["total"].item()
+
+        return self.convoy.run(f"look {name}", forward, lambda loss: loss)
 
     def _judgement(self, losses: Mapping[str, Sequence[float]]) -> Judgement:
         weighted = [self.weights[name] * v for name, values in losses.items() for v in values]

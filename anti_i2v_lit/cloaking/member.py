@@ -9,9 +9,11 @@ from torch import Tensor
 
 from anti_i2v_lit.cloaking.anchor import anchor_image
 from anti_i2v_lit.cloaking.attack import AttackConfig
+from anti_i2v_lit.cloaking.convoy import Convoy, Free
 from anti_i2v_lit.cloaking.draws import PoolEntry, join, join_draws, observe, split
 from anti_i2v_lit.cloaking.ensemble import WeightedSurrogate
 from anti_i2v_lit.cloaking.job import PhotoJob
+from anti_i2v_lit.cloaking.packing import packed, unpacked
 from anti_i2v_lit.data.framing import Framing, View
 from anti_i2v_lit.seeds import generator_for
 from anti_i2v_lit.types import Draw, Observation, TapRequest
@@ -50,6 +52,7 @@ class Member:
         self._purpose = purpose
         self.request = self._asked()
         self._anchor_seen: Observation | None = None
+        self.convoy: Convoy = Free()
 
     def _asked(self) -> TapRequest:
         request = TapRequest()
@@ -86,7 +89,7 @@ class Member:
             encoder_first=self.config.encoder_first,
         )
         references = {
-            name: join([e.references[name] for e in entries])
+            name: join([unpacked(e.references[name]) for e in entries])
             for name in sorted(self.request.references)
         }
         keys, step = [job.key for job in jobs], max(job.step for job in jobs)
@@ -99,12 +102,28 @@ class Member:
         )
         return {**found, "total": total}
 
-    @torch.no_grad()
     def entry(self, job: PhotoJob, number: int) -> PoolEntry:
         """The pool's entry of this number, made on first use with its references."""
         pool = job.pools[self.name].entries
-        if number in pool:
-            return pool[number]
+        if number not in pool:
+            pool[number] = self.convoy.run(
+                f"entry {self.name}", lambda: self.made(job, number), lambda entry: entry
+            )
+        return pool[number]
+
+    def work_ahead(self, jobs: Sequence[PhotoJob]) -> bool:
+        """Make an entry that some photo has not drawn yet; False if all have all of them."""
+        for job in jobs:
+            pool = job.pools[self.name].entries
+            for number in range(self.config.num_draws):
+                if number not in pool:
+                    pool[number] = self.made(job, number)
+                    return True
+        return False
+
+    @torch.no_grad()
+    def made(self, job: PhotoJob, number: int) -> PoolEntry:
+        """A pool's entry with its references, made now."""
         size = self.surrogate.view_size
         generator = generator_for(self.seed, job.key, number, f"pool0{self._purpose}")
         if number >= VERIFICATION:
@@ -122,10 +141,9 @@ class Member:
         entry = PoolEntry(view=view, draw=draw)
         if "clean" in self.request.references:
             seen = observe(self.surrogate, clean, draw, self.request)
-            entry.references["clean"] = split(seen, 0)
+            entry.references["clean"] = packed(split(seen, 0))
         if "anchor" in self.request.references:
-            entry.references["anchor"] = self._anchor(draw)
-        pool[number] = entry
+            entry.references["anchor"] = packed(self._anchor(draw))
         return entry
 
     def _render(self, canvases: Sequence[Tensor], views: Sequence[View]) -> Tensor:
@@ -137,16 +155,22 @@ class Member:
             ]
         )
 
+    @torch.no_grad()
+    def look_at_anchor(self) -> None:
+        """Encode the anchor image, if a term needs it and it was not done yet."""
+        if self._anchor_seen is not None or "anchor" not in self.request.references:
+            return
+        surrogate = self.surrogate
+        views = anchor_image(self.config.anchor, *surrogate.view_size).to(surrogate.device)
+        condition = surrogate.condition(views, self.request.encoder)
+        self._anchor_seen = split(Observation(views=views, condition=condition), 0)
+
     def _anchor(self, draw: Draw) -> Observation:
         """The anchor image at a draw; its condition is computed once."""
         request, surrogate = self.request, self.surrogate
+        self.look_at_anchor()
         known = self._anchor_seen
-        if known is None:
-            views = anchor_image(self.config.anchor, *surrogate.view_size).to(surrogate.device)
-            known = split(
-                Observation(views=views, condition=surrogate.condition(views, request.encoder)), 0
-            )
-            self._anchor_seen = known
+        assert known is not None
         if not request.needs_denoiser:
             return known
         assert known.condition is not None

@@ -21,8 +21,9 @@ from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.cloaking.peers import Peers
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.lit.cluster import whereabouts
-from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
+from anti_i2v_lit.lit.datamodule import GroupStream, LoadedPhoto, PhotoDataModule, WorkGroup
 from anti_i2v_lit.lit.placement import Placement, meet, placement_of
+from anti_i2v_lit.lit.sharded import Convoys, is_sharded
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.settings import Settings
 
@@ -64,6 +65,7 @@ class CloakModule(pl.LightningModule):
         self._loop: CloakLoop | None = None
         self._view_size = (0, 0)  # the largest of the whole ensemble decides the canvas
         self._group: WorkGroup | None = None
+        self._convoys: Convoys | None = None
 
     @property
     def loop(self) -> CloakLoop:
@@ -84,9 +86,17 @@ class CloakModule(pl.LightningModule):
         peers, everyone = meet(placement)
         views = everyone.together(lambda: self._build(placement, peers))
         self._view_size = max(views, key=lambda size: size[0] * size[1])
+        if is_sharded(self.settings):  # not before everybody has loaded
+            self._convoys = Convoys(self.trainer, self.settings)
+            self._convoys.join(self.loop)
+        stream = self._stream
+        if stream is not None:
+            stream.peers = peers
+
+    @property
+    def _stream(self) -> GroupStream | None:
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, PhotoDataModule) and data.stream is not None:
-            data.stream.peers = peers
+        return data.stream if isinstance(data, PhotoDataModule) else None
 
     def _build(self, placement: Placement, peers: Peers) -> tuple[int, int]:
         """Build the loop with this rank's surrogates; the size of their largest view."""
@@ -102,6 +112,7 @@ class CloakModule(pl.LightningModule):
                 settings.objectives,
                 waiting=settings.ensemble.waiting,
                 only=None if placement.members == 1 else [placement.member],
+                loaded_on="cpu" if is_sharded(settings) else None,
             ),
             framing=self.framing,
             device=device,
@@ -140,6 +151,7 @@ class CloakModule(pl.LightningModule):
         """Take one step on the photos of a group that have steps left."""
         del batch_idx
         self._group = group
+        self._pass_on_stop()
         if not group.entered:
             self.enter(group)
         active = [j for j in group.jobs if j.step < self.settings.attack.steps]
@@ -153,6 +165,20 @@ class CloakModule(pl.LightningModule):
             if active[0].step % self.settings.attack.checkpoint_every == 0:
                 self.save(group)
         return report
+
+    def _pass_on_stop(self) -> None:
+        """Ranks in step stop together."""
+        stream, convoy = self._stream, self.loop.convoy
+        if stream is not None and stream.stop_requested:
+            convoy.ask_to_stop()
+        if stream is not None and convoy.stopping:
+            stream.stop_requested = True
+
+    def on_train_epoch_end(self) -> None:
+        """Help other ranks to finish their photos, where weights are divided."""
+        self._pass_on_stop()
+        self.loop.in_flight = ()
+        self.loop.convoy.finish()
 
     def _log_surrogates(self, lines: list[dict[str, float]]) -> None:
         """Each surrogate's own loss, mean over the photos that it saw (ensembles only)."""
@@ -171,6 +197,8 @@ class CloakModule(pl.LightningModule):
         del stage
         if self._loop is not None:
             self._loop.peers.close()
+        if self._convoys is not None:
+            self._convoys.close()
 
     def _step_or_drop(
         self, group: WorkGroup, active: list[PhotoJob]

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 
 from anti_i2v_lit.cloaking.peers import Alone, Peers, Ranks
+from anti_i2v_lit.lit.sharded import check_sharding
 from anti_i2v_lit.settings import Settings
 
 # A follower waits while its leader reads, writes and judges the photos of one group.
@@ -69,9 +70,12 @@ def placement_of(trainer: pl.Trainer, settings: Settings) -> Placement:
     """This rank's place.
 
     Raises:
-        ValueError: the devices cannot be divided into groups; says what to change.
+        ValueError: the devices cannot be divided into groups, or do not go with the strategy;
+            says what to change.
     """
-    return placement_in(int(trainer.world_size), settings, trainer.global_rank)
+    world = int(trainer.world_size)
+    check_sharding(world, settings)
+    return placement_in(world, settings, trainer.global_rank)
 
 
 def placement_in(world: int, settings: Settings, rank: int = 0) -> Placement:

@@ -20,6 +20,7 @@ from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.lit.placement import placement_in
+from anti_i2v_lit.lit.sharded import check_sharding, is_sharded
 from anti_i2v_lit.settings import Settings
 
 
@@ -37,7 +38,8 @@ def plan(
         settings: settings of the run.
         photos: files, folders and globs.
         out: folder of the cloaks; need not exist.
-        trial_steps: steps timed on the first readable photo; 0 makes no estimate.
+        trial_steps: steps timed on the first readable photo; 0 makes no estimate, and so do
+            strategies that divide a surrogate over devices.
         free_bytes: free space at `out`.
 
     Raises:
@@ -50,6 +52,9 @@ def plan(
     refused = {c.key for c in candidates if c.refusal}
     todo = [s for s in found.sources if s.key not in refused and s.key not in finished]
     seconds = 0.0
+    if is_sharded(settings):
+        check_sharding(_devices(settings), settings)
+        trial_steps = 0  # a surrogate that needs dividing may not fit this process
     if todo and trial_steps > 0:
         seconds = _seconds_per_step(settings, todo[0], trial_steps) * settings.attack.steps
     # Linux counts the peak in KiB, macOS in bytes.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
@@ -26,6 +27,7 @@ class FullyShard(Sharder):
     def _divide(self, unit: Unit) -> None:
         # Every unit is a root of its own, so that a network may be entered anywhere; a root
         # would stay whole until the backward pass if it were not told to drop its weights.
+        unit.module.register_forward_pre_hook(_refuse_lists, with_kwargs=True)
         mine = {id(p) for p in unit.parameters}
         fully_shard(
             unit.module,
@@ -47,4 +49,17 @@ class FullyShard(Sharder):
         return (
             sum(size_of(item._sharded_param_data) for item in items),
             sum(out.untyped_storage().nbytes() for out in whole),
+        )
+
+
+def _refuse_lists(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """FSDP2 hands copies of lists to a module: what it writes into them is lost, silently.
+
+    Raises:
+        ValueError: a network that communicates by lists (the video autoencoder of Wan does).
+    """
+    if any(isinstance(value, list | dict) for value in (*args, *options.values())):
+        raise ValueError(
+            f"strategy=fsdp2 cannot divide {type(module).__name__}, which writes into its "
+            "arguments; use strategy=zero3"
         )

@@ -12,17 +12,19 @@ from torch import nn
 _LARGEST_SHARE = 1 / 8
 # Buffers from this number of elements on are weights in all but name.
 _LARGE_BUFFER = 1024
+# Units below this number of elements are not worth a message; they stay whole.
+_SMALLEST_UNIT = 256
 _LISTS = (nn.ModuleList, nn.ModuleDict)
 _DIVISIBLE = (*_LISTS, nn.Sequential)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A module whose weights are gathered when its `forward` begins and dropped when it ends.
+    """A module whose weights are gathered together.
 
     Attributes:
         name: dotted name within its network.
-        module: the module; its parent calls it, and reads no weight from inside it.
+        module: the module; nothing outside it reads a weight from inside it.
         parameters: its weights, with those of its children.
     """
 
@@ -62,14 +64,14 @@ def units_of(network: nn.Module) -> list[Unit]:
         Unit(name=name, module=m, parameters=tuple(p for p in m.parameters() if id(p) in own))
         for name, m in found
     ]
-    return [unit for unit in units if unit.parameters]
+    return [unit for unit in units if sum(p.numel() for p in unit.parameters) >= _SMALLEST_UNIT]
 
 
 def _divided(name: str, module: nn.Module, limit: float) -> Iterator[tuple[str, nn.Module]]:
     size = sum(p.numel() for p in module.parameters())
     if size == 0:
         return
-    whole = name and not isinstance(module, _LISTS)
+    whole = name and not isinstance(module, _LISTS) and _can_be_called(module)
     if whole and (size <= limit or not _has_parts(module)):
         yield name, module
         return
@@ -80,6 +82,10 @@ def _divided(name: str, module: nn.Module, limit: float) -> Iterator[tuple[str, 
 def _has_parts(module: nn.Module) -> bool:
     """Whether it is a stage of blocks rather than a block that reads its children's weights."""
     return any(isinstance(part, _DIVISIBLE) for part in module.modules())
+
+
+def _can_be_called(module: nn.Module) -> bool:
+    return type(module).forward is not nn.Module.forward
 
 
 def _around(network: nn.Module, units: list[tuple[str, nn.Module]]) -> Iterator[nn.Module]:

@@ -13,8 +13,8 @@ Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Pa
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -33,7 +33,7 @@ class _Place:
     """A tensor that autograd wants to keep, as its place in a weight."""
 
     unit: _Gathering
-    parameter: nn.Parameter
+    weight: nn.Parameter
     size: torch.Size
     stride: tuple[int, ...]
     offset: int
@@ -44,18 +44,12 @@ class _Gathering:
 
     def __init__(self, unit: Unit) -> None:
         self.parameters: Any = unit.parameters  # with DeepSpeed's attributes
-        self.running = 0
-        self.present = False
 
     def gather(self) -> None:
-        if not self.present:
-            self.parameters[0].all_gather_coalesced(self.parameters).wait()
-            self.present = True
+        self.parameters[0].all_gather_coalesced(self.parameters).wait()
 
     def release(self) -> None:
-        if self.present:
-            self.parameters[0].partition(self.parameters)
-            self.present = False
+        self.parameters[0].partition(self.parameters)
 
 
 class Zero3(Sharder):
@@ -65,9 +59,8 @@ class Zero3(Sharder):
 
     def __init__(self, ranks: Any, device: torch.device) -> None:
         super().__init__(ranks, device)
-        self._gatherings: dict[int, _Gathering] = {}
-        self._homes: dict[int, tuple[_Gathering, nn.Parameter]] = {}
-        self._open: _Gathering | None = None  # gathered for the backward pass
+        self._open: _Gathering | None = None
+        self._homes: dict[int, nn.Parameter] = {}  # address of an open weight -> the weight
 
     def _begin(self) -> None:
         deepspeed = _deepspeed()
@@ -91,71 +84,67 @@ class Zero3(Sharder):
                 dtype=parameter.dtype,
             )
         gathering = _Gathering(unit)
-        self._gatherings[id(unit.module)] = gathering
-        unit.module.forward = self._gathered(unit.module.forward, gathering)
+        for module in unit.module.modules():
+            if next(module.parameters(), None) is not None:
+                module.forward = self._opening(module.forward, gathering)
 
-    def _gathered(
-        self, forward: Callable[..., Any], gathering: _Gathering
-    ) -> Callable[..., Any]:
-        """A module's `forward` between gathering and dropping its weights."""
+    def _opening(self, forward: Callable[..., Any], gathering: _Gathering) -> Callable[..., Any]:
+        """A module's `forward` with its unit's weights; they stay until another unit's turn.
+
+        All modules of a unit open it, as some networks call the parts of a block one by one.
+        """
 
         @wraps(forward)
         def run(*args: Any, **options: Any) -> Any:
-            self._gather(gathering)
-            gathering.running += 1
-            try:
-                return forward(*args, **options)
-            finally:  # also when checkpointing ends a recomputation by an exception
-                gathering.running -= 1
-                if gathering.running == 0 and gathering is not self._open:
-                    self._release(gathering)
+            self._turn_to(gathering)
+            return forward(*args, **options)
 
         return run
 
-    def _gather(self, gathering: _Gathering) -> None:
-        if gathering.present:
+    def _turn_to(self, gathering: _Gathering) -> None:
+        if self._open is gathering:
             return
+        self.release()
         gathering.gather()
-        for parameter in gathering.parameters:
-            self._homes[parameter.untyped_storage().data_ptr()] = (gathering, parameter)
-
-    def _release(self, gathering: _Gathering) -> None:
-        for parameter in gathering.parameters:
-            self._homes.pop(parameter.untyped_storage().data_ptr(), None)
-        gathering.release()
+        self._open = gathering
+        self._homes = {p.untyped_storage().data_ptr(): p for p in gathering.parameters}
 
     def release(self) -> None:
-        """Drop the unit that the backward pass gathered last."""
+        """Drop the weights of the last unit."""
         if self._open is not None:
-            unit, self._open = self._open, None
-            self._release(unit)
+            self._open.release()
+        self._open, self._homes = None, {}
 
-    def _around(self) -> AbstractContextManager[object]:
-        return saved_tensors_hooks(self._pack, self._unpack)
+    @contextmanager
+    def _around(self) -> Iterator[None]:
+        with saved_tensors_hooks(self._pack, self._unpack):
+            try:
+                yield
+            finally:
+                self.release()
 
     def _pack(self, tensor: Tensor) -> Tensor | _Place:
-        home = self._homes.get(tensor.untyped_storage().data_ptr()) if tensor.numel() else None
-        if home is None or home[1].dtype != tensor.dtype:
+        """A view of a weight by its place; anything else as it is."""
+        weight = self._homes.get(tensor.untyped_storage().data_ptr()) if tensor.numel() else None
+        if self._open is None or weight is None or weight.dtype != tensor.dtype:
             return tensor
-        unit, parameter = home
         return _Place(
-            unit=unit,
-            parameter=parameter,
+            unit=self._open,
+            weight=weight,
             size=tensor.shape,
             stride=tensor.stride(),
-            offset=tensor.storage_offset() - parameter.storage_offset(),
+            offset=tensor.storage_offset() - weight.storage_offset(),
         )
 
     def _unpack(self, kept: Tensor | _Place) -> Tensor:
+        """The view again, its unit gathered for the backward pass."""
         if isinstance(kept, Tensor):
             return kept
-        if not kept.unit.present:
-            self.release()
-            self._gather(kept.unit)
-            self._open = kept.unit
+        if self._open is not kept.unit:
+            self._turn_to(kept.unit)
             engine: Any = torch.autograd.Variable._execution_engine
             engine.queue_callback(self.release)  # at the end of this backward pass
-        whole = kept.parameter.data
+        whole = kept.weight.data
         return whole.as_strided(kept.size, kept.stride, whole.storage_offset() + kept.offset)
 
     def _parts(self, unit: Unit) -> tuple[int, int]:
@@ -182,7 +171,9 @@ def _deepspeed() -> Any:
     try:
         import deepspeed
     except Exception as error:  # noqa: BLE001 (its import looks for compilers and drivers)
-        raise ValueError(f"strategy=zero3 needs DeepSpeed, which does not import: {error}; use strategy=fsdp2") from error
+        raise ValueError(
+            f"strategy=zero3 needs DeepSpeed, which does not import: {error}; use strategy=fsdp2"
+        ) from error
     # A shared-memory exchange that it would compile at start, for minutes; gloo does without.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
