@@ -63,10 +63,11 @@ class Convoy(ABC):
         """Accompany the others until they have finished as well."""
 
     @property
+    @abstractmethod
     def stopping(self) -> bool:
         """Whether some rank was asked to stop."""
-        return False
 
+    @abstractmethod
     def ask_to_stop(self) -> None:
         """Tell the others, with the next pass, that this rank was asked to stop."""
 
@@ -80,6 +81,14 @@ class Free(Convoy):
 
     def finish(self) -> None:
         """There is nobody to accompany."""
+
+    @property
+    def stopping(self) -> bool:
+        """Nobody asked."""
+        return False
+
+    def ask_to_stop(self) -> None:
+        """There is nobody to tell."""
 
 
 class InStep(Convoy):

@@ -84,6 +84,7 @@ class Surrogate(ABC):
 
     def _truncate(self, taps: frozenset[str], prediction: bool) -> None:
         """Drop the denoiser's blocks that no pass with these arguments runs; by default none."""
+        del taps, prediction
 
     @final
     def truncate(self, taps: frozenset[str], prediction: bool) -> None:

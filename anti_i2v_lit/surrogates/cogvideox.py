@@ -165,6 +165,10 @@ class CogVideoXSurrogate(Surrogate):
         """`encoder.conv_in`, `encoder.down.0` ..., `encoder.mid`."""
         return self._encoder.tap_names
 
+    def _truncate(self, taps: frozenset[str], prediction: bool) -> None:
+        if not prediction:
+            self._denoiser.truncate(taps)
+
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition:
         mean, features = self._encoder(self._enter(views), encoder_taps)
         return Condition(

@@ -64,12 +64,21 @@ class TappedTransformer(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.checkpointing = checkpointing
+        blocks = range(len(transformer.transformer_blocks))
+        self._tap_names = tuple(f"block.{i}" for i in blocks)
         self.register_buffer("alphas_cumprod", alphas_cumprod.float(), persistent=False)
 
     @property
     def tap_names(self) -> tuple[str, ...]:
         """Names of the taps, shallow to deep: one per block."""
-        return tuple(f"block.{i}" for i in range(len(self.transformer.transformer_blocks)))
+        return self._tap_names
+
+    def truncate(self, taps: frozenset[str]) -> None:
+        """Give up the prediction and every block after the deepest of these taps."""
+        depth = max((self.tap_names.index(tap) + 1 for tap in taps), default=0)
+        model: Any = self.transformer
+        del model.transformer_blocks[depth:]
+        del model.norm_final, model.norm_out, model.proj_out
 
     def forward(
         self,

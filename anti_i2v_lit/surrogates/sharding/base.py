@@ -70,6 +70,7 @@ class Sharder(ABC):
     def _parts(self, unit: Unit) -> tuple[int, int]:
         """(bytes of this rank's part, bytes of whole weights gathered now) of a unit."""
 
+    @abstractmethod
     def _begin(self) -> None:
         """Before the first unit is divided."""
 
@@ -77,6 +78,7 @@ class Sharder(ABC):
         """What every pass of a sharded surrogate runs within."""
         return nullcontext()
 
+    @abstractmethod
     def release(self) -> None:
         """Drop whatever is still gathered; called after a backward pass."""
 

@@ -156,7 +156,7 @@ class Zero3(Sharder):
 
 
 class Zero3Offload(Zero3):
-    """DeepSpeed ZeRO stage 3 with CPU offload: the 1/N wait in CPU memory, the device has one unit."""
+    """DeepSpeed ZeRO stage 3 with CPU offload: 1/N waits in CPU memory, a unit is on the device."""
 
     _shards_on = "cpu"
 
