@@ -18,6 +18,7 @@ from torch.nn import functional
 from anti_i2v_lit.bench.meter import Meter
 from anti_i2v_lit.cloaking.draws import split
 from anti_i2v_lit.cloaking.encoder_first import encoded_apart
+from anti_i2v_lit.cloaking.packing import packed, unpacked
 from anti_i2v_lit.objectives.base import Objective
 from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Condition, Draw, Observation, TapRequest
@@ -123,8 +124,14 @@ def _references(
     for name in sorted(request.references):
         views = torch.empty(1, 3, *surrogate.view_size, device=surrogate.device)
         condition = surrogate._condition(views, request.encoder)
-        found[name] = split(_observation(surrogate, views, condition, draw, request), 0)
+        seen = split(_observation(surrogate, views, condition, draw, request), 0)
+        # There are no values to look at: what a model of half precision makes, fits.
+        found[name] = packed(seen, lambda _: _is_half(surrogate))
     return found
+
+
+def _is_half(surrogate: Surrogate) -> bool:
+    return next(surrogate.modules[0].parameters()).dtype == torch.bfloat16
 
 
 def _observation(
@@ -160,7 +167,8 @@ class _Step:
         condition = encoded_apart(encode, views) if self.encoder_first else encode(views)
         self.meter.enter(DENOISE)
         cloak = _observation(surrogate, views, condition, draw, self.request)
-        losses = [o.weight * o._loss(surrogate, cloak, references) for o in objectives]
+        wide = {name: unpacked(seen) for name, seen in references.items()}
+        losses = [o.weight * o._loss(surrogate, cloak, wide) for o in objectives]
         total = torch.stack(losses).sum()
         # Joint backward passes cannot be told apart by phase: theirs is the denoiser's.
         self._phase = ENCODE_BACK
