@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from anti_i2v_lit.cloaking.convoy import InStep
+from anti_i2v_lit.cloaking.convoy import InStep, lost
 from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.stand_in import StandIn
 from anti_i2v_lit.settings import Settings
@@ -22,6 +22,8 @@ from anti_i2v_lit.surrogates.sharding.base import Sharder
 _PATIENCE = datetime.timedelta(hours=1)
 _NCCL_PATIENCE = datetime.timedelta(seconds=50)
 _LAST_WORDS_SECONDS = 10.0
+# They call parts of blocks, or write into lists that a block is given (docs/sharding.md).
+_NOT_BY_FSDP2 = ("dynamicrafter", "svd", "wan_2_1", "wan_2_2")
 
 
 def is_sharded(settings: Settings) -> bool:
@@ -47,6 +49,12 @@ def check_sharding(world: int, settings: Settings) -> None:
             f"{strategy} divides the surrogate's weights over devices, and there is one: set "
             "trainer.devices=2 or more, or strategy=photo_parallel"
         )
+    for node in settings.surrogates:
+        if settings.strategy == "fsdp2" and node["name"] in _NOT_BY_FSDP2:
+            raise ValueError(
+                f"strategy=fsdp2 cannot divide surrogate {node['name']!r}, whose blocks do not "
+                "keep to the calls that FSDP2 waits for; use strategy=zero3"
+            )
     if len(settings.surrogates) > 1 and settings.ensemble.layout == "per_rank":
         raise ValueError(
             f"{strategy} and ensemble.layout=per_rank exclude each other: devices that share a "
@@ -88,7 +96,17 @@ class Convoys:
         )
 
     def join(self, loop: CloakLoop) -> None:
-        """Divide a loop's surrogates and put it in step with the other ranks."""
+        """Divide a loop's surrogates and put it in step with the other ranks.
+
+        Raises:
+            PeerLost: a rank is gone.
+        """
+        try:
+            self._join(loop)
+        except RuntimeError as error:
+            raise lost(error) from error
+
+    def _join(self, loop: CloakLoop) -> None:
         for member in loop.members.values():
             member.surrogate.truncate(member.request.denoiser, member.request.prediction)
             self.sharder.shard(member.surrogate)

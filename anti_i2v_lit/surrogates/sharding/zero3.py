@@ -133,7 +133,7 @@ class Zero3(Sharder):
             weight=weight,
             size=tensor.shape,
             stride=tensor.stride(),
-            offset=tensor.storage_offset() - weight.storage_offset(),
+            offset=int(tensor.storage_offset()) - int(weight.storage_offset()),
         )
 
     def _unpack(self, kept: Tensor | _Place) -> Tensor:
