@@ -127,8 +127,8 @@ class Disturber:
         Raises:
             RuntimeError: the job does not come to its end.
         """
-        kinds = list(self.kinds) * (events // len(self.kinds) + 1)
-        kinds = kinds[:events]
+        kinds = list(self.kinds) * (events // len(self.kinds))
+        kinds += self.chance.sample(list(self.kinds), events % len(self.kinds))
         self.chance.shuffle(kinds)
         moments = sorted(self.chance.randrange(0, PHOTOS - 8) for _ in range(events))
         seen = ""
@@ -305,6 +305,20 @@ def make_inputs(work: Path) -> None:
                 archive.addfile(header, io.BytesIO(stream.getvalue()))
 
 
+def snapshot(target: Path) -> Path:
+    """The committed code: a job that starts again must not find other code than before."""
+    target.mkdir()
+    archive = subprocess.run(
+        ["git", "archive", "HEAD", "anti_i2v_lit", "slurm"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(target, filter="data")
+    return target
+
+
 def judge(mode: str, out: Path, calm: Path, disturber: Disturber) -> Result:
     """Compare with the undisturbed run."""
     from anti_i2v_lit.archive.ledger import Ledger
@@ -368,12 +382,14 @@ def report(events: list[Event], results: list[Result], seed: int) -> str:
 def soak(work: Path, modes: list[str], events: int, seed: int) -> tuple[str, bool]:
     """Run everything; the report and whether all is well."""
     make_inputs(work)
+    code = snapshot(work / "code")
+    inherited = {**os.environ, "PYTHONPATH": str(code)}
     pattern = str(work / "shards" / "*.tar")
     program = [sys.executable, "-m", "anti_i2v_lit"]
     given = ["--config", str(work / "cloak.yaml")]
     words = [*program, "cloak", pattern, "--out", str(work / "calm"), *given]
     quiet = subprocess.DEVNULL
-    calm = subprocess.Popen(words, cwd=ROOT, stdout=quiet, stderr=quiet)  # beside the others
+    calm = subprocess.Popen(words, cwd=code, env=inherited, stdout=quiet, stderr=quiet)
     log: list[Event] = []
     results: list[Result] = []
     cluster = LocalCluster(work / "cluster")
@@ -385,9 +401,10 @@ def soak(work: Path, modes: list[str], events: int, seed: int) -> tuple[str, boo
             words = [*program, "submit", mode, pattern, "--out", str(out), *given, *layout[mode]]
             words += ["--site", str(work / "site.yaml")]
             path = f"{Path(sys.executable).parent}:{cluster.environment['PATH']}"
-            environment = {**cluster.environment, "PATH": path}
+            environment = {**inherited, **cluster.environment, "PATH": path}
+            environment["PYTHONPATH"] = str(code)
             shown = subprocess.run(
-                words, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
+                words, env=environment, cwd=code, check=True, capture_output=True, text=True
             ).stdout
             job = re.findall(r"job (\d+):", shown)[0]
             disturber = Disturber(cluster, job, mode, out, random.Random(f"{seed} {mode}"))
