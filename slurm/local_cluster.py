@@ -188,9 +188,14 @@ class LocalCluster:
         Raises:
             ClusterError: it failed and `check` is set.
         """
-        found = subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        try:
+            found = subprocess.run(
+                words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            )
+        except subprocess.TimeoutExpired:
+            if check:
+                raise ClusterError(f"{' '.join(words)}: no answer within 60 s") from None
+            return ""
         if check and found.returncode != 0:
             raise ClusterError(f"{' '.join(words)}: {found.stderr.strip()}")
         return found.stdout

@@ -166,7 +166,7 @@ class Disturber:
         print(f"{event.seconds:6.1f} s  {kind}: {target} ({done} photos done)", flush=True)
 
     def _warn(self, job: str, nodes: str) -> str:
-        self.cluster.run("scancel", "--signal=USR1", job)
+        self.cluster.run("scancel", "--signal=USR1", job, check=False)
         return f"job {job}"
 
     def _requeue(self, job: str, nodes: str) -> str:

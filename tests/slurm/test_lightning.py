@@ -50,12 +50,12 @@ def test_a_job_over_two_nodes_is_warned_and_ends_with_the_bytes_of_one_process(
     options = ["--config", str(tmp_path / "cloak.yaml"), "--site", str(tmp_path / "site.yaml")]
     assert main(["submit", "nodes", shards, "--nodes", "2", "--out", str(out), *options]) == 0
     job = capsys.readouterr().out.split()[1].rstrip(":")
-    wait(lambda: in_flight(out, 5), "both nodes have saved", 200)
+    wait(lambda: in_flight(out, 5), "both nodes have saved", 270)
     while_running = status(out)
     cluster.run("scancel", "--signal=USR1", job)
     assert while_running.running and while_running.workers[0].owner.place.job == job
     assert f"job {job}, task 1" in while_running.render()
-    assert wait_over(cluster, job, 200) == ["COMPLETED"]
+    assert wait_over(cluster, job, 270) == ["COMPLETED"]
     log = (out / ".anti_i2v" / "slurm" / "logs" / f"nodes-{job}.out").read_text()
     assert facts(cluster, job)["Restarts"] == "1", log
     assert "saved and requeued" in log
