@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "anti_i2v_lit"
 BASICS = {
-    "__init__", "types", "checks", "registry", "config", "seeds", "checkpoints", "miniatures", "tars"
+    "__init__", "types", "checks", "registry", "config", "seeds", "checkpoints", "miniatures",
+    "tars",
 }  # fmt: skip
 LEAVES = BASICS | {"ops", "backbones"}
 ALLOWED = {
