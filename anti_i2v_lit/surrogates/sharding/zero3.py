@@ -44,11 +44,27 @@ class _Gathering:
 
     def __init__(self, unit: Unit) -> None:
         self.parameters: Any = unit.parameters  # with DeepSpeed's attributes
+        mine = {id(p) for p in unit.parameters}
+        self._owners = [
+            (module, name, parameter)
+            for module in unit.module.modules()
+            for name, parameter in module.named_parameters(recurse=False)
+            if id(parameter) in mine
+        ]
 
     def gather(self) -> None:
+        """Show the modules whole weights, as tensors of their own.
+
+        Checkpointing holds on to the weights of a recomputed block, by reference; DeepSpeed
+        empties its parameters in place when it drops them.
+        """
         self.parameters[0].all_gather_coalesced(self.parameters).wait()
+        for module, name, parameter in self._owners:
+            setattr(module, name, nn.Parameter(parameter.data, requires_grad=False))
 
     def release(self) -> None:
+        for module, name, parameter in self._owners:
+            setattr(module, name, parameter)
         self.parameters[0].partition(self.parameters)
 
 
