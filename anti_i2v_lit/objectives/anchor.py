@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -24,19 +25,16 @@ DIRECTIONS = ("toward", "away")
 
 
 @dataclass(kw_only=True)
-class AnchorConfig:
-    """Settings of an anchor term.
+class LatentAnchorConfig:
+    """Settings of the latent term.
 
     Attributes:
         weight: signed factor in the total, no unit.
         direction: "toward" the anchor image's features, or "away" from the clean photo's.
-        taps: names of the taps, or shares of the depth from 0 (the first) to 1 (the last);
-            empty means automatic.
     """
 
     weight: float = 1.0
     direction: str = "toward"
-    taps: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse an unknown direction."""
@@ -44,23 +42,21 @@ class AnchorConfig:
 
 
 @dataclass(kw_only=True)
-class LatentAnchorConfig:
-    """Settings of the latent term.
+class AnchorConfig(LatentAnchorConfig):
+    """Settings of an anchor term on taps.
 
     Attributes:
-        weight: signed factor in the total, no unit.
-        direction: "toward" the anchor image's latent, or "away" from the clean photo's.
+        taps: names of the taps, or shares of the depth from 0 (the first) to 1 (the last);
+            empty means automatic.
     """
 
-    weight: float = 1.0
-    direction: str = "toward"
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown direction."""
-        check_in(self.direction, DIRECTIONS, "direction")
+    taps: list[str] = field(default_factory=list)
 
 
-class Anchor(Objective):
+ConfigT = TypeVar("ConfigT", bound=LatentAnchorConfig)
+
+
+class Anchor(Objective, Generic[ConfigT]):
     """What the anchor terms share: the distance, its scale and its sign.
 
     toward: `mean((f - p)^2) / var(g)`; away: `-mean((f - g)^2) / var(g)`, averaged over taps,
@@ -68,16 +64,29 @@ class Anchor(Objective):
     same draw, and var the variance of all entries of one photo's feature map. So 1 means one
     standard deviation of clean features, on any surrogate. `away` has no lower bound, and its
     gradient is exactly zero at the clean photo: it needs a random start or another term.
+
+    Args:
+        config: weight and direction, and what a variant adds.
     """
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @property
+    @final
+    def weight(self) -> float:
+        """Signed factor of the term in the total."""
+        return self.config.weight
+
+    @property
+    @final
+    def direction(self) -> str:
+        """Either "toward" or "away"."""
+        return self.config.direction
 
     @abstractmethod
     def _features(self, surrogate: Surrogate, observation: Observation) -> list[Tensor]:
         """Feature maps [B, ...] of the taps, in a fixed order."""
-
-    @property
-    @abstractmethod
-    def direction(self) -> str:
-        """Either "toward" or "away"."""
 
     def _references(self) -> frozenset[str]:
         return frozenset({"clean", "anchor"} if self.direction == "toward" else {"clean"})
@@ -97,7 +106,8 @@ class Anchor(Objective):
         return torch.stack(parts).mean(dim=0)
 
 
-class DenoiserAnchor(Anchor):
+@final
+class DenoiserAnchor(Anchor[AnchorConfig]):
     """Internal representation anchor (IRA) on denoiser blocks.
 
     Formula in `Anchor`; source: Anti-I2V, arXiv 2603.24570, `L_IRA,eps`. Which blocks m are used
@@ -105,19 +115,6 @@ class DenoiserAnchor(Anchor):
     """
 
     Config = AnchorConfig
-
-    def __init__(self, config: AnchorConfig) -> None:
-        self.config = config
-
-    @property
-    def weight(self) -> float:
-        """Signed factor of the term in the total."""
-        return self.config.weight
-
-    @property
-    def direction(self) -> str:
-        """Either "toward" or "away"."""
-        return self.config.direction
 
     def taps(self, surrogate: Surrogate) -> TapRequest:
         """The configured denoiser taps or the last three.
@@ -136,26 +133,14 @@ class DenoiserAnchor(Anchor):
         return [features[name] for name in self._plan(surrogate)]
 
 
-class EncoderAnchor(Anchor):
+@final
+class EncoderAnchor(Anchor[AnchorConfig]):
     """Internal representation anchor (IRA) on levels of the VAE encoder.
 
     Formula in `Anchor`; source: Anti-I2V, arXiv 2603.24570, `L_IRA,E`. Automatic: all levels.
     """
 
     Config = AnchorConfig
-
-    def __init__(self, config: AnchorConfig) -> None:
-        self.config = config
-
-    @property
-    def weight(self) -> float:
-        """Signed factor of the term in the total."""
-        return self.config.weight
-
-    @property
-    def direction(self) -> str:
-        """Either "toward" or "away"."""
-        return self.config.direction
 
     def taps(self, surrogate: Surrogate) -> TapRequest:
         """The configured encoder taps or all of them.
@@ -174,7 +159,8 @@ class EncoderAnchor(Anchor):
         return [features[name] for name in self._plan(surrogate)]
 
 
-class LatentAnchor(Anchor):
+@final
+class LatentAnchor(Anchor[LatentAnchorConfig]):
     """The image latent drawn toward the anchor's, or driven away from the clean photo's.
 
     Formula in `Anchor` on the latent that conditions the denoiser. "toward" is the encoder
@@ -182,19 +168,6 @@ class LatentAnchor(Anchor):
     """
 
     Config = LatentAnchorConfig
-
-    def __init__(self, config: LatentAnchorConfig) -> None:
-        self.config = config
-
-    @property
-    def weight(self) -> float:
-        """Signed factor of the term in the total."""
-        return self.config.weight
-
-    @property
-    def direction(self) -> str:
-        """Either "toward" or "away"."""
-        return self.config.direction
 
     def taps(self, surrogate: Surrogate) -> TapRequest:
         """The condition itself; no surrogate lacks it."""
