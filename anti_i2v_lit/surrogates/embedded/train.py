@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Callable
 
 import torch
 
@@ -24,10 +23,11 @@ from anti_i2v_lit.surrogates.embedded.lit_denoiser import DenoiserTraining
 from anti_i2v_lit.surrogates.embedded.lit_picture_encoder import PictureEncoderTraining
 from anti_i2v_lit.surrogates.embedded.mmdit_family import TransformerFamily
 from anti_i2v_lit.surrogates.embedded.schedule import Schedule
+from anti_i2v_lit.surrogates.embedded.unet_denoiser import Withholding
 from anti_i2v_lit.surrogates.embedded.unet_family import UNetFamily
 
 STAGES = ("autoencoder", "picture-encoder", "clips", "denoiser", "export")
-FAMILIES: dict[str, Callable[[], Family]] = {"mmdit": TransformerFamily, "unet": UNetFamily}
+FAMILIES = ("mmdit", "unet")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parse.add_argument
-    add("--model", choices=sorted(FAMILIES), default="mmdit", help="architecture")
+    add("--model", choices=FAMILIES, default="mmdit", help="architecture")
     add("--data", type=pathlib.Path, required=True, help="folder with photos/train and split.json")
     add("--out", type=pathlib.Path, required=True, help="folder of this run")
     add("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="stages to run")
@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--clips", type=int, default=6000, help="clips of stage three")
     add("--denoiser-minutes", type=float, help="wall clock of stage four; default no limit")
     add("--denoiser-steps", type=int, default=20000, help="most steps of stage four")
+    add("--withhold-latent", type=float, help="unet: share of clips without the photo's latent")
     add("--batch-size", type=int, default=8, help="pictures and clips a step")
     add("--seed", type=int, default=0, help="seed of everything drawn")
     add("--accelerator", default="auto", help="auto, cpu or gpu")
@@ -55,12 +56,29 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
+def build_family(arguments: argparse.Namespace) -> Family:
+    """The architecture that a command line asks for.
+
+    Raises:
+        ValueError: A share that the architecture does not know.
+    """
+    share = arguments.withhold_latent
+    if arguments.model == "unet":
+        return UNetFamily(withholding=Withholding() if share is None else Withholding(latent=share))
+    if share is not None:
+        raise ValueError(
+            f"--withhold-latent {share} arrived with --model {arguments.model}; expected it with "
+            "--model unet alone, whose photo has a second way in; leave it out."
+        )
+    return TransformerFamily()
+
+
 def build_run(arguments: argparse.Namespace) -> stages.Run:
     """The run that a command line asks for."""
     return stages.Run(
         data=arguments.data,
         out=arguments.out,
-        family=FAMILIES[arguments.model](),
+        family=build_family(arguments),
         accelerator=arguments.accelerator,
         autoencoder=AutoencoderTraining(
             schedule=Schedule(

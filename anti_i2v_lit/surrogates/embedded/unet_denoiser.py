@@ -26,7 +26,7 @@ _ALL = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.M
 class Withholding:
     """How often a part of the condition is taken away in training; shares of clips, [0, 1]."""
 
-    latent: float = 0.15  # the photo's latent becomes zero: only its image tokens say who it is
+    latent: float = 0.3  # the photo's latent becomes zero: only its image tokens say who it is
     picture: float = 0.05  # the image tokens become those of a grey picture
     text: float = 0.05  # the prompt becomes empty, besides captions that are empty anyway
 
