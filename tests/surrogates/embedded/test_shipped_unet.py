@@ -68,7 +68,6 @@ def test_the_encoder_is_fragile_and_its_latents_are_about_white(portrait: torch.
     assert 0.7 < float(encode(2 * portrait - 1).std()) < 1.4
 
 
-@pytest.mark.xfail(strict=True, reason="the image tokens are nearly idle yet (model card)")
 def test_the_configuration_counts_the_words_of_the_tokenizer() -> None:
     folder = embedded_checkpoint("unet_128")
     assert f"vocab_size: {len(VOCABULARY) + 3}" in (folder / "config.yaml").read_text("utf-8")
