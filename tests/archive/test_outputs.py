@@ -61,6 +61,7 @@ def test_names_of_outputs() -> None:
 def test_a_shard_that_is_newer_than_its_rows_is_read_again(tmp_path: Path) -> None:
     tar = tmp_path / "p.tar"
     write_tar(tar, [("1.jpg", b"photo")])
+    os.utime(tar, (1e9, 1e9))
     ledger = Ledger(tmp_path / "out")
     row = Row(key="p/1.jpg", status="cloaked", output="p.tar/1.jpg", source=str(tar / "1.jpg"),
               source_sha256="x")  # fmt: skip

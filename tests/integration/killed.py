@@ -1,7 +1,8 @@
 """Cloak a folder in children that are killed (-9) at random moments until one gets through.
 
-Usage: killed.py CHECKPOINT PHOTOS OUT KILLS SEED. The children are forked, so that a kill costs
-no imports; prints the number of kills that hit a running child.
+Usage: killed.py CHECKPOINT PHOTOS OUT KILLS SEED LONGEST. The children are forked, so that a kill
+costs no imports, and live for LONGEST seconds at most; prints the number of kills that hit a running
+child, the last one's exit status, and the seconds that it took.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def child(settings: object, photos: str, out: str) -> None:
 
 def main() -> int:
     """Kill, restart, and finish undisturbed."""
-    checkpoint, photos, out, kills, seed = sys.argv[1:]
+    checkpoint, photos, out, kills, seed, longest = sys.argv[1:]
     torch.set_num_threads(1)
     settings = load_settings(values=fast_values(checkpoint))  # type: ignore[arg-type]
     chance = random.Random(int(seed))
@@ -41,18 +42,19 @@ def main() -> int:
         pid = os.fork()
         if pid == 0:
             child(settings, photos, out)
-        time.sleep(chance.uniform(0.05, 3.0))
+        time.sleep(chance.uniform(0.05, float(longest)))
         finished, _ = os.waitpid(pid, os.WNOHANG)
         if finished:
             break
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         hits += 1
+    start = time.monotonic()
     pid = os.fork()
     if pid == 0:
         child(settings, photos, out)
     _, status = os.waitpid(pid, 0)
-    print(f"kills {hits} exit {os.waitstatus_to_exitcode(status)}")
+    print(hits, os.waitstatus_to_exitcode(status), time.monotonic() - start)
     return 0
 
 

@@ -59,21 +59,24 @@ class UNetDenoiser(nn.Module):
 
 
 @torch.no_grad()
-def wake(model: UNet, *, gate: float) -> None:
-    """Give layers that start at zero a small share of the usual initialisation.
+def wake(model: UNet, *, gate: float, attention_gate: float) -> None:
+    """Give layers that start at zero a share of the usual initialisation.
 
     Zeros make every block start as its shortcut, which suits long training; in a short one they
-    cost steps, since nothing before such a layer learns until it has moved.
+    cost steps, since nothing before such a layer learns until it has moved. Prompt and image
+    tokens enter behind such layers alone: with a small gate there they stay without effect.
 
     Args:
         model: Fresh.
-        gate: Share of the usual deviation.
+        gate: Share of the usual deviation in residual blocks.
+        attention_gate: The same in transformers.
     """
-    for module in model.modules():
+    for name, module in model.named_modules():
         if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
             continue
         if not module.weight.any():
-            nn.init.normal_(module.weight, std=gate * module.weight[0].numel() ** -0.5)
+            share = attention_gate if name.endswith("proj_out") else gate
+            nn.init.normal_(module.weight, std=share * module.weight[0].numel() ** -0.5)
 
 
 @torch.no_grad()

@@ -112,7 +112,8 @@ class UNetFamily(Family):
     autoencoder_shape: LdmShape = dataclasses.field(default_factory=LdmShape)
     unet_shape: UNetShape = dataclasses.field(default_factory=UNetShape)
     withholding: Withholding = dataclasses.field(default_factory=Withholding)
-    gate: float = 0.1  # deviation of layers that are published to start at zero, share of the usual
+    gate: float = 0.1  # deviation of residual layers published to start at zero, share of the usual
+    attention_gate: float = 1.0  # the same of transformers, through which prompt and tokens enter
     text_seed: int = 0  # seed of the text tower, which is random and stays so
 
     def settings(self) -> ModelSettings:
@@ -155,7 +156,7 @@ class UNetFamily(Family):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = UNetDenoiser(self.settings())
-            wake(model.diffusion_model, gate=self.gate)
+            wake(model.diffusion_model, gate=self.gate, attention_gate=self.attention_gate)
         anchor_copy_init(model.diffusion_model)
         return model.eval()
 
