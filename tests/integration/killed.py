@@ -1,8 +1,8 @@
 """Cloak a folder in children that are killed (-9) at random moments until one gets through.
 
 Usage: killed.py CHECKPOINT PHOTOS OUT KILLS SEED LONGEST. The children are forked, so that a kill
-costs no imports, and live for LONGEST seconds at most; prints the number of kills that hit a running
-child, the last one's exit status, and the seconds that it took.
+costs no imports, and live for LONGEST seconds at most; prints the number of kills that hit a
+running child, the last one's exit status, and the seconds that it took.
 """
 
 from __future__ import annotations
