@@ -15,6 +15,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from anti_i2v_lit.checks import check_photos
+from anti_i2v_lit.metrics.requirements import Requirement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,17 @@ class GeneratedClip:
 
     Attributes:
         key: unique name of the clip.
-        photo: the clean photo [3, h, w] in [0, 1], float32.
+        photo: the clean photo [3, h, w] in [0, 1], float32, as the generator framed it.
         frames: [T, 3, H, W] in [0, 1], float32.
-        photo_landmarks: [5, 2] (x, y) in pixels of the photo: left eye, right eye, nose, left
+        photo_landmarks: [5, 2] (x, y) in pixels of `face_photo`: left eye, right eye, nose, left
             and right corner of the mouth, as they lie in the image; None if no face was found.
         frame_landmarks: [T, 5, 2] in pixels of the frames; a frame without a face holds NaN.
             None if nobody looked for faces.
+        full_photo: the clean photo [3, H', W'] at full size, for face networks; None if only
+            `photo` is at hand.
+        photo_key: name of the photo, the same for all its clips, so that metrics look at it once;
+            "" makes them look again for every clip.
+        prompt: the text that the clip was made from; None if there was none.
     """
 
     key: str
@@ -55,6 +61,9 @@ class GeneratedClip:
     frames: Tensor
     photo_landmarks: Tensor | None = None
     frame_landmarks: Tensor | None = None
+    full_photo: Tensor | None = None
+    photo_key: str = ""
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse wrong shapes, types and ranges."""
@@ -62,8 +71,15 @@ class GeneratedClip:
             raise ValueError(f"photo: expected [3, h, w], got {tuple(self.photo.shape)}")
         check_photos(self.photo[None], f"photo {self.key}")
         check_photos(self.frames, f"frames of {self.key}")
+        if self.full_photo is not None:
+            check_photos(self.full_photo[None], f"full photo {self.key}")
         _check_landmarks(self.photo_landmarks, (5, 2), "photo_landmarks")
         _check_landmarks(self.frame_landmarks, (len(self.frames), 5, 2), "frame_landmarks")
+
+    @property
+    def face_photo(self) -> Tensor:
+        """The photo that `photo_landmarks` refer to: `full_photo`, else `photo`."""
+        return self.photo if self.full_photo is None else self.full_photo
 
 
 S = TypeVar("S", CloakedPhoto, GeneratedClip)
@@ -87,14 +103,16 @@ def check_pair(cloak: Tensor, photo: Tensor) -> None:
 class Metric(torchmetrics.Metric, ABC, Generic[S]):
     """A number per photo or clip, averaged over all ranks.
 
-    A variant provides `direction`, `unit`, `source` and `_score`; `update` and `compute` are
-    final. Values stay beside their keys, so a mean is never all that is left.
+    A variant provides `direction`, `unit`, `source`, `needs` and `_score`; `score`, `update` and
+    `compute` are final. Values stay beside their keys, so a mean is never all that is left.
 
     Attributes:
         direction: which way is better for the person who protects the photo; "none" for a
             figure that only describes.
         unit: of the number.
         source: where the definition comes from.
+        needs: weight files and packages that the package does not carry; `availability` says
+            which are here.
         may_be_undefined: whether NaN is a legitimate score (a face that is not there).
     """
 
@@ -102,6 +120,7 @@ class Metric(torchmetrics.Metric, ABC, Generic[S]):
     direction: ClassVar[Literal["higher", "lower", "none"]]
     unit: ClassVar[str]
     source: ClassVar[str]
+    needs: ClassVar[tuple[Requirement, ...]] = ()
     may_be_undefined: ClassVar[bool] = False
 
     full_state_update = False
@@ -121,6 +140,19 @@ class Metric(torchmetrics.Metric, ABC, Generic[S]):
         """The value of one photo or clip; NaN where it is undefined."""
 
     @final
+    @torch.no_grad()
+    def score(self, subject: S) -> float:
+        """The value of one photo or clip, without counting it; NaN where it is undefined.
+
+        Raises:
+            ValueError: an undefined value of a metric that is always defined.
+        """
+        value = self._score(subject)
+        if math.isnan(value) and not self.may_be_undefined:
+            raise ValueError(f"{type(self).__name__} of {subject.key} is not a number")
+        return value
+
+    @final
     def update(self, subjects: Sequence[S]) -> None:
         """Judge photos or clips.
 
@@ -131,10 +163,7 @@ class Metric(torchmetrics.Metric, ABC, Generic[S]):
             ValueError: an undefined value of a metric that is always defined.
         """
         for subject in subjects:
-            with torch.no_grad():
-                value = self._score(subject)
-            if math.isnan(value) and not self.may_be_undefined:
-                raise ValueError(f"{type(self).__name__} of {subject.key} is not a number")
+            value = self.score(subject)
             name = torch.frombuffer(bytearray(subject.key.encode()), dtype=torch.uint8)
             for state, entry in (
                 ("values", torch.tensor([value], dtype=torch.float64)),

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from anti_i2v_lit.metrics.face_embedder import FaceEmbedder, find_weights
+from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
+from anti_i2v_lit.metrics.requirements import WeightsFile
 
 FILE = "dlib_face_resnet_fp16.safetensors"
 HOW_TO_GET = (
@@ -20,6 +21,7 @@ HOW_TO_GET = (
     "dlib_face_recognition_resnet_model_v1.dat --out FILE, and set weights=FILE; or leave "
     "identity_dlib out of the metrics"
 )
+WEIGHTS = WeightsFile(name=FILE, how_to_get=HOW_TO_GET)
 BLOCKS = (
     *("conv32_1", "conv32_2", "conv32_3"),
     *("conv64_down", "conv64_1", "conv64_2", "conv64_3"),
@@ -54,7 +56,7 @@ class DlibFace(FaceEmbedder):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._network = DlibResNet(load_file(find_weights(config.weights, FILE, HOW_TO_GET)))
+        self._network = DlibResNet(load_file(WEIGHTS.require(config.weights)))
 
     @property
     def network(self) -> nn.Module:

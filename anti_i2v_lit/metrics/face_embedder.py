@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
@@ -15,9 +14,9 @@ from skimage.transform import SimilarityTransform
 from torch import Tensor, nn
 
 from anti_i2v_lit.checks import check_photos
+from anti_i2v_lit.metrics.requirements import DATA_VARIABLE as DATA_VARIABLE
 
 CENTRES = Path(__file__).with_name("face_centres.safetensors")
-DATA_VARIABLE = "ANTI_I2V_DATA"
 
 
 class FaceEmbedder(ABC):
@@ -88,22 +87,6 @@ class FaceEmbedder(ABC):
     def embed(self, photo: Tensor, landmarks: Tensor) -> Tensor:
         """Unit vector [D] of the face with landmarks [5, 2] in a photo [3, H, W]."""
         return self.embed_all(photo[None], landmarks[None])[0]
-
-
-def find_weights(configured: str, file_name: str, how_to_get: str) -> Path:
-    """The configured file, or `$ANTI_I2V_DATA/models/<file_name>` if none is configured.
-
-    Raises:
-        ValueError: no such file; the message says how to get it.
-    """
-    folder = os.environ.get(DATA_VARIABLE)
-    fallback = Path(folder) / "models" / file_name if folder else None
-    path = Path(configured) if configured else fallback
-    if path is None or not path.is_file():
-        raise ValueError(
-            f"weights: expected the face network {file_name}, got {str(path or '')!r}. {how_to_get}"
-        )
-    return path
 
 
 def align_face(photo: Tensor, landmarks: Tensor, template: Tensor, crop_px: int) -> Tensor:

@@ -8,26 +8,9 @@ import torch
 from torch import Tensor
 
 from anti_i2v_lit.backbones.lpips_net import load_lpips
-from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.metrics.base import GeneratedClip, Metric
+from anti_i2v_lit.metrics.frames import FrameMetric, FramesConfig
 from anti_i2v_lit.metrics.imperceptibility import lpips_of, psnr, ssim
-
-FRAMES = ("all", "first", "last")
-
-
-@dataclass(kw_only=True)
-class FramesConfig:
-    """Which frames count.
-
-    Attributes:
-        frames: "all" (the mean over frames), "first" or "last".
-    """
-
-    frames: str = "all"
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown choice."""
-        check_in(self.frames, FRAMES, "frames")
 
 
 @dataclass(kw_only=True)
@@ -35,13 +18,8 @@ class NoSettings:
     """A metric without settings."""
 
 
-def chosen_frames(num_frames: int, choice: str) -> list[int]:
-    """Indices of the frames that count: all, the first or the last."""
-    return {"all": list(range(num_frames)), "first": [0], "last": [num_frames - 1]}[choice]
-
-
-def _frames(subject: GeneratedClip, choice: str) -> Tensor:
-    """Frames [N, 3, H, W] that can be compared with the photo pixel by pixel.
+def _photo_for(subject: GeneratedClip) -> Tensor:
+    """The photo, for a comparison with the frames pixel by pixel.
 
     Raises:
         ValueError: photo and frames differ in size.
@@ -51,42 +29,34 @@ def _frames(subject: GeneratedClip, choice: str) -> Tensor:
             f"{subject.key}: expected the photo as the generator framed it, "
             f"{tuple(subject.frames.shape[1:])}, got {tuple(subject.photo.shape)}; resize it first"
         )
-    return subject.frames[chosen_frames(len(subject.frames), choice)]
+    return subject.photo
 
 
-class ClipPsnr(Metric[GeneratedClip]):
+class ClipPsnr(FrameMetric):
     """Peak signal-to-noise ratio of frames against the clean photo, in dB."""
 
     Config = FramesConfig
     direction, unit = "lower", "dB"
     source = "10 log10(1 / mean squared error) per frame, mean over frames"
 
-    def __init__(self, config: FramesConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def _score(self, subject: GeneratedClip) -> float:
-        scores = [psnr(frame, subject.photo) for frame in _frames(subject, self.config.frames)]
-        return sum(scores) / len(scores)
+    def _score_frames(self, subject: GeneratedClip) -> Tensor:
+        photo = _photo_for(subject)
+        return torch.tensor([psnr(frame, photo) for frame in subject.frames])
 
 
-class ClipSsim(Metric[GeneratedClip]):
+class ClipSsim(FrameMetric):
     """Structural similarity of frames and the clean photo."""
 
     Config = FramesConfig
     direction, unit = "lower", "1"
     source = "Wang et al., Image quality assessment, IEEE TIP 2004; mean over frames"
 
-    def __init__(self, config: FramesConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def _score(self, subject: GeneratedClip) -> float:
-        scores = [ssim(frame, subject.photo) for frame in _frames(subject, self.config.frames)]
-        return sum(scores) / len(scores)
+    def _score_frames(self, subject: GeneratedClip) -> Tensor:
+        photo = _photo_for(subject)
+        return torch.tensor([ssim(frame, photo) for frame in subject.frames])
 
 
-class ClipLpips(Metric[GeneratedClip]):
+class ClipLpips(FrameMetric):
     """LPIPS (AlexNet) distance of frames to the clean photo."""
 
     Config = FramesConfig
@@ -94,15 +64,13 @@ class ClipLpips(Metric[GeneratedClip]):
     source = "Zhang et al., CVPR 2018, v0.1; mean over frames"
 
     def __init__(self, config: FramesConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self._network = [load_lpips()]  # in a list, so that its weights are not ours
 
-    def _score(self, subject: GeneratedClip) -> float:
-        frames = _frames(subject, self.config.frames)
-        network = self._network[0].to(frames.device)
-        scores = [lpips_of(frame, subject.photo, network) for frame in frames]
-        return sum(scores) / len(scores)
+    def _score_frames(self, subject: GeneratedClip) -> Tensor:
+        photo = _photo_for(subject)
+        network = self._network[0].to(photo.device)
+        return torch.tensor([lpips_of(frame, photo, network) for frame in subject.frames])
 
 
 class Motion(Metric[GeneratedClip]):

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from anti_i2v_lit.metrics.face_embedder import FaceEmbedder, find_weights
+from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
+from anti_i2v_lit.metrics.requirements import WeightsFile
 
 FILE = "hse_faceres_mobilenet1_fp16.safetensors"
 HOW_TO_GET = (
@@ -19,6 +20,7 @@ HOW_TO_GET = (
     "convolutions convNN.weight and convNN.bias; set weights=FILE, or leave identity_hse out of "
     "the metrics"
 )
+WEIGHTS = WeightsFile(name=FILE, how_to_get=HOW_TO_GET)
 MEAN_BGR = (103.939, 116.779, 123.68)
 
 
@@ -54,7 +56,7 @@ class HseFace(FaceEmbedder):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._network = HseMobileNet(find_weights(config.weights, FILE, HOW_TO_GET))
+        self._network = HseMobileNet(WEIGHTS.require(config.weights))
 
     @property
     def network(self) -> nn.Module:

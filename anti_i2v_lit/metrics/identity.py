@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -10,15 +9,18 @@ import torch
 from torch import Tensor
 
 from anti_i2v_lit.checks import check_in
-from anti_i2v_lit.metrics.base import GeneratedClip, Metric
+from anti_i2v_lit.metrics.base import GeneratedClip
+from anti_i2v_lit.metrics.dlib_face import WEIGHTS as DLIB_WEIGHTS
 from anti_i2v_lit.metrics.dlib_face import DlibFace
 from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
-from anti_i2v_lit.metrics.fidelity import FRAMES, FramesConfig, chosen_frames
+from anti_i2v_lit.metrics.frames import FrameMetric, FramesConfig
+from anti_i2v_lit.metrics.hse_face import WEIGHTS as HSE_WEIGHTS
 from anti_i2v_lit.metrics.hse_face import HseFace
+from anti_i2v_lit.metrics.memory import LastResult, PhotoMemory, fingerprint
 
 
 @dataclass(kw_only=True)
-class IdentityConfig:
+class IdentityConfig(FramesConfig):
     """Settings of an identity metric.
 
     Attributes:
@@ -30,16 +32,48 @@ class IdentityConfig:
     """
 
     weights: str = ""
-    frames: str = "all"
     missing: str = "drop"
 
     def __post_init__(self) -> None:
         """Refuse unknown choices."""
-        check_in(self.frames, FRAMES, "frames")
+        super().__post_init__()
         check_in(self.missing, ("drop", "zero"), "missing")
 
 
-class IdentitySimilarity(Metric[GeneratedClip]):
+class FaceComparison:
+    """Compares the faces of clips with those of photos; metrics with one network share one.
+
+    Args:
+        embedder: the face network.
+    """
+
+    def __init__(self, embedder: FaceEmbedder) -> None:
+        self._embedder = embedder
+        self._people: PhotoMemory[Tensor] = PhotoMemory()
+        self._last: LastResult[Tensor] = LastResult()
+
+    def similarities(self, subject: GeneratedClip) -> Tensor:
+        """Cosine per frame, [T]; NaN where the frame or the photo has no face."""
+        seen = (subject.frame_landmarks, subject.photo_landmarks, subject.face_photo)
+        others = (subject.photo_key, *(fingerprint(tensor) for tensor in seen))
+        return self._last.get(subject.frames, lambda: self._compare(subject), others)
+
+    def _compare(self, subject: GeneratedClip) -> Tensor:
+        found = faces_in(subject).nonzero()[:, 0]
+        values = torch.full((len(subject.frames),), torch.nan)
+        if subject.photo_landmarks is None or not len(found):
+            return values
+        frames, landmarks = subject.frames, subject.frame_landmarks
+        assert landmarks is not None
+        embedder = self._embedder.to(frames.device)
+        photo, points = subject.face_photo.to(frames.device), subject.photo_landmarks
+        person = self._people.get(subject.photo_key, photo, lambda: embedder.embed(photo, points))
+        faces = embedder.embed_all(frames[found.to(frames.device)], landmarks[found])
+        values[found] = (faces @ person).float().cpu()
+        return values
+
+
+class IdentitySimilarity(FrameMetric):
     """Identity score matching (ISM): cosine of face embeddings, frames against clean photo.
 
     Undefined (NaN, left out of the mean) if the photo has no face, or no frame that counts has
@@ -47,36 +81,30 @@ class IdentitySimilarity(Metric[GeneratedClip]):
     """
 
     Config = IdentityConfig
+    config: IdentityConfig
+    direction, unit = "lower", "cosine"
     may_be_undefined = True
 
     def __init__(self, config: IdentityConfig) -> None:
-        super().__init__()
-        self.config = config
-        self._embedder = self._load(config.weights)
+        super().__init__(config)
+        self._comparison = FaceComparison(self._load(config.weights))
 
     @abstractmethod
     def _load(self, weights: str) -> FaceEmbedder:
         """The face network from a path, or from the default place if it is empty."""
 
-    def _score(self, subject: GeneratedClip) -> float:
-        landmarks, found = _found(subject, self.config.frames)
-        if subject.photo_landmarks is None:
-            return math.nan
-        if not found:
-            return 0.0 if self.config.missing == "zero" else math.nan
-        embedder = self._embedder.to(subject.frames.device)
-        person = embedder.embed(subject.photo.to(subject.frames.device), subject.photo_landmarks)
-        faces = embedder.embed_all(subject.frames[found], landmarks[found])
-        total = (faces @ person).sum().item()
-        num_all = len(chosen_frames(len(subject.frames), self.config.frames))
-        return total / (num_all if self.config.missing == "zero" else len(found))
+    def _score_frames(self, subject: GeneratedClip) -> Tensor:
+        values = self._comparison.similarities(subject)
+        if self.config.missing == "zero" and subject.photo_landmarks is not None:
+            return values.nan_to_num(0.0)
+        return values
 
 
 class DlibIdentity(IdentitySimilarity):
     """Identity score matching (ISM) with dlib's face network: cosine, about 0 for strangers."""
 
-    direction, unit = "lower", "cosine"
     source = "ISM of Anti-DreamBooth (ICCV 2023) with dlib_face_recognition_resnet_model_v1"
+    needs = (DLIB_WEIGHTS,)
 
     def _load(self, weights: str) -> FaceEmbedder:
         return DlibFace(DlibFace.Config(weights=weights))
@@ -85,31 +113,26 @@ class DlibIdentity(IdentitySimilarity):
 class HseIdentity(IdentitySimilarity):
     """Identity score matching (ISM) with HSE FaceRes: cosine, about 0 for strangers."""
 
-    direction, unit = "lower", "cosine"
     source = "ISM of Anti-DreamBooth (ICCV 2023) with HSE FaceRes (MobileNetV1, VGGFace2)"
+    needs = (HSE_WEIGHTS,)
 
     def _load(self, weights: str) -> FaceEmbedder:
         return HseFace(HseFace.Config(weights=weights))
 
 
-class MissingFaces(Metric[GeneratedClip]):
+class MissingFaces(FrameMetric):
     """Face detection failure rate (FDFR): share of frames in which no face was found."""
 
     Config = FramesConfig
     direction, unit = "higher", "share of frames"
     source = "FDFR of Anti-DreamBooth, Le et al., ICCV 2023"
 
-    def __init__(self, config: FramesConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def _score(self, subject: GeneratedClip) -> float:
-        _, found = _found(subject, self.config.frames)
-        return 1.0 - len(found) / len(chosen_frames(len(subject.frames), self.config.frames))
+    def _score_frames(self, subject: GeneratedClip) -> Tensor:
+        return 1.0 - faces_in(subject).float()
 
 
-def _found(subject: GeneratedClip, choice: str) -> tuple[Tensor, list[int]]:
-    """All landmarks, and the indices of the frames that count and have a face.
+def faces_in(subject: GeneratedClip) -> Tensor:
+    """Whether each frame has a face, bool [T].
 
     Raises:
         ValueError: nobody looked for faces in this clip.
@@ -118,6 +141,4 @@ def _found(subject: GeneratedClip, choice: str) -> tuple[Tensor, list[int]]:
         raise ValueError(
             f"{subject.key}: expected frame_landmarks [T, 5, 2], got None; run a face detector"
         )
-    has_face = torch.isfinite(subject.frame_landmarks).all(dim=(1, 2)).tolist()
-    wanted = chosen_frames(len(subject.frames), choice)
-    return subject.frame_landmarks, [index for index in wanted if has_face[index]]
+    return torch.isfinite(subject.frame_landmarks).all(dim=(1, 2))

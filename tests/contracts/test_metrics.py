@@ -12,7 +12,7 @@ from skimage.data import astronaut
 
 from anti_i2v_lit.metrics import METRICS
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
-from anti_i2v_lit.metrics.face_embedder import DATA_VARIABLE
+from anti_i2v_lit.metrics.requirements import DATA_VARIABLE
 
 # Eyes, nose and corners of the mouth of scikit-image's astronaut, pixels of the 512 x 512 photo.
 LANDMARKS = torch.tensor([[205.0, 110], [243, 106], [227, 133], [212, 151], [245, 147]])

@@ -15,13 +15,8 @@ from torch import Tensor
 from anti_i2v_lit.data.faces import FaceConfig, FaceDetector
 from anti_i2v_lit.metrics import FACE_EMBEDDERS, convert_dlib
 from anti_i2v_lit.metrics.dlib_face import FILE, DlibFace
-from anti_i2v_lit.metrics.face_embedder import (
-    DATA_VARIABLE,
-    FaceEmbedder,
-    align_face,
-    find_weights,
-    umeyama,
-)
+from anti_i2v_lit.metrics.face_embedder import FaceEmbedder, align_face, umeyama
+from anti_i2v_lit.metrics.requirements import DATA_VARIABLE
 
 TEMPLATE = torch.tensor(DlibFace.template)
 # dlib-bin 20.0.1, face_recognition_model_v1.compute_face_descriptor of
@@ -140,17 +135,6 @@ def test_missing_weights_say_how_to_get_them(name: str, monkeypatch: pytest.Monk
         FACE_EMBEDDERS.build({"name": name})
     with pytest.raises(ValueError, match="'/nowhere.safetensors'"):
         FACE_EMBEDDERS.build({"name": name, "weights": "/nowhere.safetensors"})
-
-
-def test_a_configured_path_wins_over_the_data_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "models").mkdir()
-    for path in (tmp_path / "mine", tmp_path / "models" / "net"):
-        path.touch()
-    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    assert find_weights("", "net", "") == tmp_path / "models" / "net"
-    assert find_weights(str(tmp_path / "mine"), "net", "") == tmp_path / "mine"
 
 
 def test_the_dlib_converter_refuses_other_files_and_its_layers_do_not_overlap(

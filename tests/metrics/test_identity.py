@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anti_i2v_lit.metrics.base import GeneratedClip
 from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
-from anti_i2v_lit.metrics.fidelity import FramesConfig
+from anti_i2v_lit.metrics.frames import FramesConfig
 from anti_i2v_lit.metrics.identity import IdentityConfig, IdentitySimilarity, MissingFaces
 
 POINTS = torch.tensor([[20.0, 20], [44, 20], [32, 32], [22, 44], [42, 44]])
