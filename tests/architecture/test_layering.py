@@ -39,8 +39,8 @@ ALLOWED = {
 # What runs the product as a whole may see all of it.
 TOP = {"cli", "bench", "__main__"}
 HEAVY_ONLY_IN = {
-    "lightning": {"lit", "surrogates", "bench", "cli", "report"},
-    "diffusers": {"surrogates", "generators", "miniatures", "checkpoints", "bench"},
+    "lightning": {"lit", "surrogates", "purifications", "bench", "cli", "report"},
+    "diffusers": {"surrogates", "generators", "purifications", "miniatures", "checkpoints", "bench"},
 }
 
 

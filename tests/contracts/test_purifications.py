@@ -7,7 +7,10 @@ import torch
 from anti_i2v_lit.purifications import PURIFICATIONS
 
 SEVERITIES = [0.1, 0.25, 0.5, 0.75, 1.0]
-SHARE_KEPT = {"crop": 0.7**2}  # of the pixels at severity 1, where some are cut off
+SHARE_KEPT = {
+    "crop": 0.7**2,
+    "face_crop": (1 / 3 / 0.6) ** 2,
+}  # of the pixels at severity 1, where some are cut off
 CHANGES_TONE = {"gamma"}  # brightness itself is what they change
 
 
