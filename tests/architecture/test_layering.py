@@ -40,7 +40,8 @@ ALLOWED = {
 TOP = {"cli", "bench", "__main__"}
 HEAVY_ONLY_IN = {
     "lightning": {"lit", "surrogates", "purifications", "bench", "cli", "report"},
-    "diffusers": {"surrogates", "generators", "purifications", "miniatures", "checkpoints", "bench"},
+    "diffusers": {"surrogates", "generators", "purifications", "miniatures", "checkpoints"}
+    | {"bench"},
 }
 
 
