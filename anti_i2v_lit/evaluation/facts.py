@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +119,10 @@ class Verdict:
         protected_after: labels of purifications after which it is protected.
         weakened_after: after which the clip changed more than noise changes it, no more.
         lost_after: after which it changed no more than noise does.
+        figure: identity figure that decided, such as "dlib_mean_zero"; "" where none did.
+        hardest: label of the purification after which `value` is highest; "" where unknown.
+        value: mean over the photo's clips of `figure`, after `hardest`; NaN where undefined.
+        clean: the same of the clean photo's clips; NaN where undefined.
     """
 
     protection: str
@@ -128,6 +133,10 @@ class Verdict:
     protected_after: tuple[str, ...] = ()
     weakened_after: tuple[str, ...] = ()
     lost_after: tuple[str, ...] = ()
+    figure: str = ""
+    hardest: str = ""
+    value: float = math.nan
+    clean: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

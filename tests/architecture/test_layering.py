@@ -28,7 +28,7 @@ ALLOWED = {
     "archive": LEAVES,
     # Job scripts are rendered on login nodes: nothing of torch, not even the small modules.
     "slurm": {"__init__"},
-    "report": LEAVES | {"archive"},
+    "report": LEAVES | {"archive", "evaluation"},
     "settings": LEAVES
     | {"spaces", "surrogates", "purifications", "data", "objectives", "cloaking"},
     "evaluation": LEAVES | {"surrogates", "generators", "purifications", "metrics", "data"},
