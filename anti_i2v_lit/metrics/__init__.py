@@ -10,17 +10,23 @@ METRICS: Registry[Metric] = Registry(
     {
         "ciede2000": "anti_i2v_lit.metrics.imperceptibility:ColourDifference",
         "ciede2000_p99": "anti_i2v_lit.metrics.imperceptibility:ColourDifferencePeak",
+        "clip_i": "anti_i2v_lit.metrics.semantic:ClipImage",
         "clip_lpips": "anti_i2v_lit.metrics.fidelity:ClipLpips",
         "clip_psnr": "anti_i2v_lit.metrics.fidelity:ClipPsnr",
         "clip_ssim": "anti_i2v_lit.metrics.fidelity:ClipSsim",
+        "clip_t": "anti_i2v_lit.metrics.semantic:ClipText",
+        "dino_photo": "anti_i2v_lit.metrics.semantic:DinoPhoto",
+        "identity_arcface": "anti_i2v_lit.metrics.identity:ArcFaceIdentity",
         "identity_dlib": "anti_i2v_lit.metrics.identity:DlibIdentity",
         "identity_hse": "anti_i2v_lit.metrics.identity:HseIdentity",
+        "lightness": "anti_i2v_lit.metrics.imperceptibility:LightnessChange",
         "lpips": "anti_i2v_lit.metrics.imperceptibility:Lpips",
         "max_change_8bit": "anti_i2v_lit.metrics.imperceptibility:MaxChange",
         "missing_faces": "anti_i2v_lit.metrics.identity:MissingFaces",
         "motion": "anti_i2v_lit.metrics.fidelity:Motion",
         "psnr": "anti_i2v_lit.metrics.imperceptibility:Psnr",
         "ssim": "anti_i2v_lit.metrics.imperceptibility:Ssim",
+        "subject_consistency": "anti_i2v_lit.metrics.semantic:SubjectConsistency",
     },
 )
 
@@ -28,6 +34,7 @@ FACE_EMBEDDERS: Registry[FaceEmbedder] = Registry(
     "face_embedder",
     "anti_i2v_lit.metrics.face_embedder:FaceEmbedder",
     {
+        "arcface": "anti_i2v_lit.metrics.arcface:ArcFace",
         "dlib": "anti_i2v_lit.metrics.dlib_face:DlibFace",
         "hse": "anti_i2v_lit.metrics.hse_face:HseFace",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
@@ -20,7 +21,7 @@ CENTRES = Path(__file__).with_name("face_centres.safetensors")
 
 
 class FaceEmbedder(ABC):
-    """A frozen network that tells people apart, differentiable down to the photo.
+    """A frozen network that tells people apart.
 
     A variant provides `template`, `crop_px`, `network` and `_descriptors`. This class aligns the
     face, subtracts the mean descriptor of a few hundred people (`face_centres.safetensors`) and
@@ -30,7 +31,8 @@ class FaceEmbedder(ABC):
     Attributes:
         template: where the five landmarks go, [5, 2] (x, y) in pixels of the crop.
         crop_px: side of the square crop, in pixels.
-        centre_name: name of the network's mean descriptor in the bundled file.
+        centre_name: name of the network's mean descriptor in the bundled file; "" for a network
+            whose descriptors have no common part.
     """
 
     Config: type[Any]
@@ -80,13 +82,20 @@ class FaceEmbedder(ABC):
     def embed_all(self, photos: Tensor, landmarks: Tensor) -> Tensor:
         """Unit vectors [N, D] of one face per photo; arguments as in `descriptors`."""
         raw = self.descriptors(photos, landmarks)
-        centre = load_file(CENTRES)[self.centre_name].to(raw)
-        return F.normalize(raw - centre, dim=-1)
+        if self.centre_name:
+            raw = raw - _centre(self.centre_name).to(raw)
+        return F.normalize(raw, dim=-1)
 
     @final
     def embed(self, photo: Tensor, landmarks: Tensor) -> Tensor:
         """Unit vector [D] of the face with landmarks [5, 2] in a photo [3, H, W]."""
         return self.embed_all(photo[None], landmarks[None])[0]
+
+
+@functools.lru_cache
+def _centre(name: str) -> Tensor:
+    """Mean descriptor of a network, from the bundled file."""
+    return load_file(CENTRES)[name]
 
 
 def align_face(photo: Tensor, landmarks: Tensor, template: Tensor, crop_px: int) -> Tensor:

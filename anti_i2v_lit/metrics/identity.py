@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.metrics.arcface import ONNXRUNTIME, ArcFace
+from anti_i2v_lit.metrics.arcface import WEIGHTS as ARCFACE_WEIGHTS
 from anti_i2v_lit.metrics.base import GeneratedClip
 from anti_i2v_lit.metrics.dlib_face import WEIGHTS as DLIB_WEIGHTS
 from anti_i2v_lit.metrics.dlib_face import DlibFace
@@ -17,6 +21,7 @@ from anti_i2v_lit.metrics.frames import FrameMetric, FramesConfig
 from anti_i2v_lit.metrics.hse_face import WEIGHTS as HSE_WEIGHTS
 from anti_i2v_lit.metrics.hse_face import HseFace
 from anti_i2v_lit.metrics.memory import LastResult, PhotoMemory, fingerprint
+from anti_i2v_lit.metrics.requirements import WeightsFile
 
 
 @dataclass(kw_only=True)
@@ -76,22 +81,25 @@ class FaceComparison:
 class IdentitySimilarity(FrameMetric):
     """Identity score matching (ISM): cosine of face embeddings, frames against clean photo.
 
-    Undefined (NaN, left out of the mean) if the photo has no face, or no frame that counts has
-    one and missing frames are dropped: always read it beside `missing_faces`.
+    A variant provides `weights_file` and `_load`. Undefined (NaN, left out of the mean) if the
+    photo has no face, or no frame that counts has one and missing frames are dropped: always
+    read it beside `missing_faces`.
     """
 
     Config = IdentityConfig
     config: IdentityConfig
     direction, unit = "lower", "cosine"
     may_be_undefined = True
+    weights_file: ClassVar[WeightsFile]
 
     def __init__(self, config: IdentityConfig) -> None:
         super().__init__(config)
-        self._comparison = FaceComparison(self._load(config.weights))
+        self._comparison = _comparison(type(self), str(self.weights_file.require(config.weights)))
 
+    @classmethod
     @abstractmethod
-    def _load(self, weights: str) -> FaceEmbedder:
-        """The face network from a path, or from the default place if it is empty."""
+    def _load(cls, weights: str) -> FaceEmbedder:
+        """The face network from a path."""
 
     def _score_frames(self, subject: GeneratedClip) -> Tensor:
         values = self._comparison.similarities(subject)
@@ -104,9 +112,11 @@ class DlibIdentity(IdentitySimilarity):
     """Identity score matching (ISM) with dlib's face network: cosine, about 0 for strangers."""
 
     source = "ISM of Anti-DreamBooth (ICCV 2023) with dlib_face_recognition_resnet_model_v1"
+    weights_file = DLIB_WEIGHTS
     needs = (DLIB_WEIGHTS,)
 
-    def _load(self, weights: str) -> FaceEmbedder:
+    @classmethod
+    def _load(cls, weights: str) -> FaceEmbedder:
         return DlibFace(DlibFace.Config(weights=weights))
 
 
@@ -114,10 +124,30 @@ class HseIdentity(IdentitySimilarity):
     """Identity score matching (ISM) with HSE FaceRes: cosine, about 0 for strangers."""
 
     source = "ISM of Anti-DreamBooth (ICCV 2023) with HSE FaceRes (MobileNetV1, VGGFace2)"
+    weights_file = HSE_WEIGHTS
     needs = (HSE_WEIGHTS,)
 
-    def _load(self, weights: str) -> FaceEmbedder:
+    @classmethod
+    def _load(cls, weights: str) -> FaceEmbedder:
         return HseFace(HseFace.Config(weights=weights))
+
+
+class ArcFaceIdentity(IdentitySimilarity):
+    """Identity score matching (ISM) with ArcFace: cosine, about 0 for strangers."""
+
+    source = "ISM of Anti-DreamBooth (ICCV 2023) with insightface's w600k_r50 (ArcFace, CVPR 2019)"
+    weights_file = ARCFACE_WEIGHTS
+    needs = (ARCFACE_WEIGHTS, ONNXRUNTIME)
+
+    @classmethod
+    def _load(cls, weights: str) -> FaceEmbedder:
+        return ArcFace(ArcFace.Config(weights=weights))
+
+
+@functools.lru_cache(maxsize=8)
+def _comparison(metric: type[IdentitySimilarity], weights: str) -> FaceComparison:
+    """The one comparison of all metrics of a class with the same weights."""
+    return FaceComparison(metric._load(weights))
 
 
 class MissingFaces(FrameMetric):

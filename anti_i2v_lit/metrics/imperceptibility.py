@@ -109,6 +109,15 @@ def colour_difference(cloak: Tensor, photo: Tensor) -> tuple[float, float]:
     return total / pixels, peak / DIFFERENCE_BINS_PER_UNIT
 
 
+def lightness_change(cloak: Tensor, photo: Tensor) -> float:
+    """Mean over pixels of the absolute change of L* (CIE 1976), in units of L* (0 to 100)."""
+    total = 0.0
+    for a, b in _bands(cloak, photo):
+        change = rgb_to_lab(a[None])[:, 0] - rgb_to_lab(b[None])[:, 0]
+        total += change.abs().double().sum().item()
+    return total / photo[0].numel()
+
+
 def lpips_of(cloak: Tensor, photo: Tensor, network: lpips.LPIPS) -> float:
     """LPIPS (AlexNet) of copies whose longer side is at most 512 pixels.
 
@@ -259,3 +268,17 @@ class MaxChange(Metric[CloakedPhoto]):
 
     def _score(self, subject: CloakedPhoto) -> float:
         return max_change_8bit(subject.cloak, subject.photo)
+
+
+class LightnessChange(Metric[CloakedPhoto]):
+    """Mean absolute change of L* between the cloak and the photo; 0 if only colour changed."""
+
+    Config = NoSettings
+    direction, unit = "lower", "L*"
+    source = "CIE 1976 L*a*b* (CIE 15:2018), D65; mean absolute difference over pixels"
+
+    def __init__(self, config: NoSettings) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return lightness_change(subject.cloak, subject.photo)

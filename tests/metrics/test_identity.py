@@ -12,6 +12,7 @@ from anti_i2v_lit.metrics.base import GeneratedClip
 from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
 from anti_i2v_lit.metrics.frames import FramesConfig
 from anti_i2v_lit.metrics.identity import IdentityConfig, IdentitySimilarity, MissingFaces
+from anti_i2v_lit.metrics.requirements import WeightsFile
 
 POINTS = torch.tensor([[20.0, 20], [44, 20], [32, 32], [22, 44], [42, 44]])
 
@@ -42,8 +43,10 @@ class MeanColour(FaceEmbedder):
 
 class ColourIdentity(IdentitySimilarity):
     direction, unit, source = "lower", "cosine", "test"
+    weights_file = WeightsFile(name=__file__, how_to_get="")
 
-    def _load(self, weights: str) -> FaceEmbedder:
+    @classmethod
+    def _load(cls, weights: str) -> FaceEmbedder:
         return MeanColour()
 
 
@@ -62,7 +65,7 @@ RED, GREEN, BOTH = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (1.0, 1.0, 0.0)
 
 
 def similarity(subject: GeneratedClip, **settings: str) -> float:
-    metric = ColourIdentity(IdentityConfig(**settings))
+    metric = ColourIdentity(IdentityConfig(weights=__file__, **settings))
     metric.update([subject])
     return metric.compute().item()
 
@@ -95,7 +98,7 @@ def test_a_clip_without_faces_is_undefined_or_zero() -> None:
 
 
 def test_undefined_clips_are_listed_but_not_averaged() -> None:
-    metric = ColourIdentity(IdentityConfig())
+    metric = ColourIdentity(IdentityConfig(weights=__file__))
     seen, lost = clip(BOTH), clip(RED, missing=(0,))
     lost = GeneratedClip(**{**vars(lost), "key": "b"})
     metric.update([seen, lost])
@@ -116,6 +119,54 @@ def test_a_clip_that_nobody_searched_for_faces_is_refused() -> None:
     unsearched = GeneratedClip(key="a", photo=subject.photo, frames=subject.frames)
     with pytest.raises(ValueError, match="run a face detector"):
         MissingFaces(FramesConfig()).update([unsearched])
+
+
+def test_values_per_frame_and_what_they_reduce_to() -> None:
+    subject = clip(RED, GREEN, BOTH, missing=(1,))
+    drop, zero = (
+        ColourIdentity(IdentityConfig(weights=__file__, missing=m)) for m in ("drop", "zero")
+    )
+    values = drop.per_frame(subject)
+    assert values.tolist() == pytest.approx([1, math.nan, 0.5**0.5], abs=1e-4, nan_ok=True)
+    assert zero.per_frame(subject).tolist() == pytest.approx([1, 0, 0.5**0.5], abs=1e-4)
+    assert drop.reduce(values) == drop.score(subject)
+    presence = MissingFaces(FramesConfig()).per_frame(subject)
+    assert presence.tolist() == [0, 1, 0]
+
+
+def test_metrics_with_one_network_look_at_a_clip_once_and_at_a_photo_once() -> None:
+    calls: list[int] = []
+
+    class CountedColour(MeanColour):
+        def _descriptors(self, crops: Tensor) -> Tensor:
+            calls.append(len(crops))
+            return super()._descriptors(crops)
+
+    class Counting(ColourIdentity):
+        @classmethod
+        def _load(cls, weights: str) -> FaceEmbedder:
+            return CountedColour()
+
+    metrics = [
+        Counting(IdentityConfig(weights=__file__, frames=f, missing=m))
+        for f in ("all", "first", "last")
+        for m in ("drop", "zero")
+    ]
+    first = GeneratedClip(**{**vars(clip(RED, GREEN)), "photo_key": "p"})
+    for metric in metrics:
+        metric.update([first])
+    assert calls == [1, 2]
+    second = GeneratedClip(**{**vars(first), "key": "b", "frames": first.frames.clone()})
+    metrics[0].update([second])
+    assert calls == [1, 2, 2]
+
+
+def test_the_face_is_taken_from_the_full_photo_where_there_is_one() -> None:
+    subject = clip(GREEN)
+    full = torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand(-1, 128, 128)
+    other = GeneratedClip(**{**vars(subject), "full_photo": full, "photo_landmarks": 2 * POINTS})
+    assert similarity(subject) == pytest.approx(0, abs=1e-4)
+    assert similarity(other) == pytest.approx(1, abs=1e-4)
 
 
 def test_unknown_choices_are_refused() -> None:

@@ -17,6 +17,7 @@ from anti_i2v_lit.checks import PhotoFailure
 from anti_i2v_lit.metrics import imperceptibility
 from anti_i2v_lit.metrics.imperceptibility import (
     colour_difference,
+    lightness_change,
     lpips_of,
     max_change_8bit,
     measure_change,
@@ -63,6 +64,21 @@ def test_colour_difference_equals_scikit_image(pixels: tuple[np.ndarray, np.ndar
     assert peak == pytest.approx(np.percentile(expected, 99), rel=1e-3, abs=2e-3)
 
 
+def test_lightness_change_equals_scikit_image(pixels: tuple[np.ndarray, np.ndarray]) -> None:
+    first, second = (color.rgb2lab(p)[..., 0] for p in pixels)
+    found = lightness_change(tensor(pixels[1]), tensor(pixels[0]))
+    assert found == pytest.approx(np.abs(first - second).mean(), rel=1e-4)
+
+
+def test_a_pure_change_of_colour_leaves_lightness(pixels: tuple[np.ndarray, np.ndarray]) -> None:
+    lab = color.rgb2lab(pixels[0] / 255 * 0.5 + 0.25)
+    lab[..., 1] += 4
+    photo, cloak = (
+        torch.from_numpy(color.lab2rgb(x)).permute(2, 0, 1).float() for x in (lab - [0, 4, 0], lab)
+    )
+    assert lightness_change(cloak, photo) < 1e-3 < colour_difference(cloak, photo)[0]
+
+
 def test_max_change_is_exact_in_8_and_16_bit(pixels: tuple[np.ndarray, np.ndarray]) -> None:
     photo, cloak = pixels
     expected = np.abs(photo.astype(int) - cloak.astype(int)).max()
@@ -72,7 +88,7 @@ def test_max_change_is_exact_in_8_and_16_bit(pixels: tuple[np.ndarray, np.ndarra
     assert max_change_8bit(first, second) == pytest.approx(300 / 257, rel=1e-6)
 
 
-@pytest.mark.parametrize("measure", [psnr, ssim, max_change_8bit])
+@pytest.mark.parametrize("measure", [psnr, ssim, max_change_8bit, lightness_change])
 def test_bands_do_not_change_the_figure(
     pixels: tuple[np.ndarray, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
