@@ -45,9 +45,12 @@ class Registry(Generic[T]):
             ValueError: unknown name, with the nearest known one.
             TypeError: the class does not derive from the seam's base class.
         """
-        targets = self.targets()
-        check_in(name, targets, self.seam)
-        cls, base = _import(targets[name]), _import(self.base)
+        target = self.table.get(name)
+        if target is None:  # looking through all that is installed takes milliseconds
+            targets = self.targets()
+            check_in(name, targets, self.seam)
+            target = targets[name]
+        cls, base = _import(target), _import(self.base)
         if not issubclass(cls, base):
             raise TypeError(f"{self.seam} {name!r} is {cls}, which is not a {base.__name__}")
         return cls

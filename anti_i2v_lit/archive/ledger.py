@@ -23,6 +23,7 @@ from anti_i2v_lit.archive.settings import (
     settings_path,
     write_settings,
 )
+from anti_i2v_lit.archive.stored import StoredRows
 
 __all__ = ["MANIFEST", "STATUSES", "Ledger", "Row"]
 
@@ -43,7 +44,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / MANIFEST
-        self._rows: dict[str, Row] = {}
+        self._begins: dict[str, int] = {}
         self._offset = 0
         self._lines = 0
         self._inode: int | None = None
@@ -91,16 +92,17 @@ class Ledger:
         found: dict[str, Any] = plain(read_settings(self._folder))
         return found
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> StoredRows:
         """Return key -> last row of that key, in order of first appearance.
 
-        Only lines added since the last call are read.
+        Only lines added since the last call are read here; the rows stay in the file and are read
+        again where they are asked for, so that a long ledger takes little memory.
 
         Raises:
             ValueError: a whole line that is no row; names the line.
         """
         self._catch_up()
-        return dict(self._rows)
+        return StoredRows(self._path, dict(self._begins))
 
     def finished(self) -> set[str]:
         """Return keys that are cloaked and whose output is there.
@@ -144,7 +146,7 @@ class Ledger:
             sync_folder(self._folder)
 
     def _check_retry(self, row: Row) -> None:
-        known = self._rows.get(row.key)
+        known = self._known(row.key)
         if known is None or known.status != "cloaked":
             return
         if known.source_sha256 != row.source_sha256:
@@ -161,7 +163,7 @@ class Ledger:
             return hashlib.file_digest(stream, "sha256").hexdigest() == row.output_sha256
 
     def _says_already(self, row: Row) -> bool:
-        known = self._rows.get(row.key)
+        known = self._known(row.key)
         if known is None:
             return False
         same = known.status == row.status == "cloaked" and bool(row.output_sha256)
@@ -170,27 +172,34 @@ class Ledger:
             return True
         return replace(known, recorded=row.recorded) == row
 
+    def _known(self, key: str) -> Row | None:
+        return StoredRows(self._path, self._begins).get(key)
+
     def _catch_up(self) -> None:
         try:
             with self._path.open("rb") as stream:
                 state = os.fstat(stream.fileno())
                 if state.st_ino != self._inode or state.st_size < self._offset:
-                    self._rows, self._offset, self._lines = {}, 0, 0
-                    self._inode = state.st_ino
+                    self._forget(state.st_ino)
                 stream.seek(self._offset)
-                added = stream.read()
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break  # torn, or still being written
+                    self._note(line)
         except FileNotFoundError:
-            self._rows, self._offset, self._lines, self._inode = {}, 0, 0, None
-            return
-        whole = added[: added.rfind(b"\n") + 1]
-        for line in whole.split(b"\n")[:-1]:
-            try:
-                row = decode_row(line)
-            except ValueError as error:
-                raise ValueError(f"{self._path}, line {self._lines + 1}: {error}") from error
-            self._rows[row.key] = row
-            self._lines += 1
-            self._offset += len(line) + 1
+            self._forget(None)
+
+    def _note(self, line: bytes) -> None:
+        try:
+            key = decode_row(line).key
+        except ValueError as error:
+            raise ValueError(f"{self._path}, line {self._lines + 1}: {error}") from error
+        self._begins[key] = self._offset
+        self._lines += 1
+        self._offset += len(line)
+
+    def _forget(self, inode: int | None) -> None:
+        self._begins, self._offset, self._lines, self._inode = {}, 0, 0, inode
 
 
 def _lock_and_wait(descriptor: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,13 +154,13 @@ def status(folder: Path, total: int | None = None) -> Status:
     if not Ledger(folder).path.exists() and not (folder / STATE_FOLDER).exists():
         raise ValueError(f"{folder} holds no manifest; give the --out of a run")
     rows = Ledger(folder).rows()
-    counts = Counter(row.status for row in rows.values())
+    tally = _Tally(rows.values())
     runs = sightings(folder)
     living = [run for run in runs if run.living]
     total = read_total(folder) if total is None else total
     # Several runs at once count from the start of the first; without any, the last one counts.
     first = (living or runs[-1:])[:1]
-    speed = _photos_per_hour(list(rows.values()), first[0].owner if first else None)
+    speed = tally.photos_per_hour(first[0].owner if first else None)
     spent = sum(run.seconds * run.owner.place.devices for run in runs) / 3600
     remaining = max(0, total - len(rows)) if total is not None else None
     left = None
@@ -167,14 +168,14 @@ def status(folder: Path, total: int | None = None) -> Status:
         left = remaining / speed * 3600
     return Status(
         folder=folder,
-        counts={name: counts[name] for name in STATUSES},
+        counts={name: tally.counts[name] for name in STATUSES},
         in_flight=_in_flight(folder),
         running=bool(living),
         owner=(living or runs)[-1].owner if runs else None,
         total=total,
         photos_per_hour=speed,
         seconds_left=left,
-        reasons=tuple(group_reasons(rows.values())),
+        reasons=tuple(group_reasons(tally.not_cloaked)),
         shards=shard_counts(folder),
         workers=_workers(folder, living),
         accelerator=_accelerator(runs),
@@ -213,19 +214,40 @@ def _where(facts: dict[str, Any]) -> str:
     return f" on {place.get('node')}{job}, task {place.get('task')}, saved {place.get('saved')}"
 
 
-def _photos_per_hour(rows: list[Row], owner: Owner | None) -> float | None:
-    """Wall-clock rate since the run's start, else from the seconds that the rows state."""
-    cloaked = [row for row in rows if row.status == "cloaked"]
-    if owner is not None:
-        begin = owner.started_seconds()
-        times = sorted(t for t in map(_recorded_seconds, cloaked) if t is not None and t >= begin)
-        if len(times) > _WINDOW_PHOTOS:
-            begin = times[-_WINDOW_PHOTOS - 1]
-            times = times[-_WINDOW_PHOTOS:]
-        if times and times[-1] > begin:
-            return 3600 * len(times) / (times[-1] - begin)
-    seconds = sum(row.seconds for row in cloaked[-_WINDOW_PHOTOS:])
-    return 3600 * len(cloaked[-_WINDOW_PHOTOS:]) / seconds if seconds > 0 else None
+class _Tally:
+    """What is taken from all rows; reads each once and keeps those without a cloak.
+
+    Args:
+        rows: the last row of each photo.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.not_cloaked: list[Row] = []
+        self._times: list[float] = []
+        self._seconds: deque[float] = deque(maxlen=_WINDOW_PHOTOS)
+        for row in rows:
+            self.counts[row.status] += 1
+            if row.status != "cloaked":
+                self.not_cloaked.append(row)
+                continue
+            self._seconds.append(row.seconds)
+            recorded = _recorded_seconds(row)
+            if recorded is not None:
+                self._times.append(recorded)
+
+    def photos_per_hour(self, owner: Owner | None) -> float | None:
+        """Wall-clock rate since the run's start, else from the seconds that the rows state."""
+        if owner is not None:
+            begin = owner.started_seconds()
+            times = sorted(time for time in self._times if time >= begin)
+            if len(times) > _WINDOW_PHOTOS:
+                begin = times[-_WINDOW_PHOTOS - 1]
+                times = times[-_WINDOW_PHOTOS:]
+            if times and times[-1] > begin:
+                return 3600 * len(times) / (times[-1] - begin)
+        seconds = sum(self._seconds)
+        return 3600 * len(self._seconds) / seconds if seconds > 0 else None
 
 
 def _recorded_seconds(row: Row) -> float | None:

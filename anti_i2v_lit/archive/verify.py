@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _PHOTO_SUFFIXES = frozenset(
 _SAME_FORMAT = {"MPO": "JPEG"}
 _SWAPPED_ORIENTATIONS = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
+# Rows per worker that are read before they are needed.
+_AHEAD = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +72,34 @@ def verify(
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the --out of a run")
     pillow_heif.register_heif_opener()
-    cloaked = [row for row in Ledger(folder).rows().values() if row.status == "cloaked"]
+    rows = Ledger(folder).rows()
+    owners, shared = _owners(row for row in rows.values() if row.status == "cloaked")
+    num_cloaked = len(owners) + len(shared)
+    cloaked = (row for row in rows.values() if row.status == "cloaked")
     findings: list[Finding] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        checked = pool.map(lambda row: check_row(folder, row), cloaked)
+        checked = _in_turn(pool, lambda row: check_row(folder, row), cloaked, _AHEAD * workers)
         for number, found in enumerate(checked, start=1):
             findings += found
             if on_photo is not None:
-                on_photo(number, len(cloaked))
-    return findings + _shared_outputs(cloaked) + _unlisted(folder, cloaked)
+                on_photo(number, num_cloaked)
+    return findings + shared + _unlisted(folder, owners)
+
+
+def _in_turn(
+    pool: ThreadPoolExecutor,
+    check: Callable[[Row], list[Finding]],
+    rows: Iterable[Row],
+    ahead: int,
+) -> Iterator[list[Finding]]:
+    """Like `pool.map`, which would hold all rows at once."""
+    waiting: deque[Future[list[Finding]]] = deque()
+    for row in rows:
+        waiting.append(pool.submit(check, row))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def source_path(folder: Path, row: Row) -> Path | None:
@@ -176,7 +198,8 @@ def _text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _shared_outputs(cloaked: list[Row]) -> list[Finding]:
+def _owners(cloaked: Iterable[Row]) -> tuple[dict[str, str], list[Finding]]:
+    """Output -> key of the photo that has it, and a finding for each further photo."""
     owners: dict[str, str] = {}
     findings = []
     for row in cloaked:
@@ -184,11 +207,10 @@ def _shared_outputs(cloaked: list[Row]) -> list[Finding]:
         if first != row.key:
             message = f"{row.output} is also the output of {first}"
             findings.append(Finding(key=row.key, kind="shared output", message=message))
-    return findings
+    return owners, findings
 
 
-def _unlisted(folder: Path, cloaked: list[Row]) -> list[Finding]:
-    listed = {row.output for row in cloaked}
+def _unlisted(folder: Path, listed: Collection[str]) -> list[Finding]:
     findings = []
     for path in _photos_below(folder):
         if path not in listed:

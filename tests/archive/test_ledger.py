@@ -1,11 +1,13 @@
 import json
 import multiprocessing
 import time
+import tracemalloc
 
 import pytest
 
 from anti_i2v_lit.archive.files import clean_temporaries, sha256_of, write_whole
 from anti_i2v_lit.archive.ledger import MANIFEST, Ledger, Row
+from anti_i2v_lit.archive.row import encode_row
 
 from .killing import run_and_kill_at_line
 
@@ -165,6 +167,35 @@ def test_one_hundred_thousand_rows_are_scanned_quickly(tmp_path):
     finished = Ledger(tmp_path).finished()
     assert time.process_time() - begin < 10, "seconds of this process, whatever else runs"
     assert len(finished) == 2000
+
+
+def test_a_row_takes_little_memory_and_reads_back_from_the_file(tmp_path):
+    filler = dict(source="/photos/" + "x" * 60, source_sha256="0" * 64, output_sha256="1" * 64)
+    with (tmp_path / MANIFEST).open("wb") as stream:
+        for number in range(5000):
+            stream.write(encode_row(cloaked(f"{number:06d}", seconds=number / 8, **filler)))
+    ledger = Ledger(tmp_path)
+    tracemalloc.start()
+    ledger.finished()
+    held, _ = tracemalloc.get_traced_memory()
+    rows = ledger.rows()
+    peak_before = tracemalloc.get_traced_memory()[1]
+    assert sum(row.seconds for row in rows.values()) == sum(range(5000)) / 8
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held / 5000 < 300, "bytes per row"
+    assert peak <= peak_before + 100_000, "reading all rows holds one at a time"
+    assert rows["004999"].source == filler["source"] and "5000" not in rows
+
+
+def test_rows_are_those_of_the_moment_they_were_asked_for(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.append(Row(key="a", status="failed", reason="first"))
+    before = ledger.rows()
+    ledger.append(Row(key="a", status="failed", reason="second"))
+    ledger.append(Row(key="b", status="failed"))
+    assert list(before) == ["a"] and before["a"].reason == "first"
+    assert ledger.rows()["a"].reason == "second"
 
 
 def _append_many(folder, name):
