@@ -23,6 +23,7 @@ class DenoiserTraining:
     batch_size: int = 8  # clips a step
     average_decay: float = 0.998  # decay of the weight average, [0, 1)
     weight_decay: float = 0.01  # AdamW weight decay
+    portraits_every: int = 0  # every so many steps are on single frames without latent; 0: none
     variance_power: float = 1.0  # loss weight of a latent channel: its deviation to this power
     seed: int = 0  # seed of everything drawn in this stage
     log_every: int = 50  # steps between printed lines
@@ -33,6 +34,11 @@ class DenoiserTraining:
             raise ValueError(
                 f"batch_size={self.batch_size}, average_decay={self.average_decay}, weight_decay="
                 f"{self.weight_decay} arrived; expected 1 or more, a share below 1, 0 or more."
+            )
+        if self.portraits_every < 0:
+            raise ValueError(
+                f"portraits_every={self.portraits_every} arrived; expected a number of steps, or 0 "
+                "for none."
             )
 
 
@@ -77,6 +83,7 @@ class LitDenoiser(lightning.LightningModule):
         weights = deviations.float() ** training.variance_power
         self.register_buffer("channel_weights", weights / weights.mean(), persistent=False)
         self._errors: list[Tensor] = []
+        self._portrait_errors: list[Tensor] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the rate is set every step from the schedule."""
@@ -130,6 +137,39 @@ class LitDenoiser(lightning.LightningModule):
             condition=condition.to(self.device),
         )
 
+    def is_portrait(self, step: int) -> bool:
+        """Whether a step is made of single frames."""
+        every = self.recipe.portraits_every
+        return every > 0 and step % every == every - 1
+
+    def draw_portraits(self, step: int) -> Batch:
+        """Single frames of as many clips as cost the same, known by their image tokens alone.
+
+        Beside a latent the tokens tell little that is new, and what little they change is lost in
+        the noise of a small batch: the model learns to pass them over. Noise is high, where they
+        tell most.
+        """
+        generator = seeded(self.recipe.seed, step, "denoiser-portraits")
+        frames = self._clips.latents.shape[1]
+        count = self.recipe.batch_size * frames
+        picks = torch.randint(len(self._clips.latents), (count,), generator=generator)
+        shown = torch.randint(frames, (count,), generator=generator)
+        clean = self._clips.latents[picks, shown][:, None].float()
+        noise = torch.randn(clean.shape, generator=generator)
+        parts = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        timesteps = ((0.3 + 0.7 * parts) * len(self.denoising.alphas)).long()
+        condition = ClipCondition(
+            first=torch.zeros_like(clean[:, 0]),
+            text=self._text[self._caption[picks]],
+            picture=self._clips.tokens[picks].float(),
+        )
+        return Batch(
+            clean=clean.to(self.device),
+            noise=noise.to(self.device),
+            timesteps=timesteps.to(self.device),
+            condition=condition.to(self.device),
+        )
+
     def error(self, batch: Batch) -> Tensor:
         """Squared error of the predicted v, ``[B, T, C, h, w]``."""
         alpha = self.denoising.alphas[batch.timesteps].view(-1, 1, 1, 1, 1)
@@ -141,10 +181,14 @@ class LitDenoiser(lightning.LightningModule):
 
     def training_step(self, batch: object, batch_idx: int) -> Tensor:
         """Loss of one step; the batch argument only counts steps."""
-        errors = self.error(self.draw(self.global_step))
+        portrait = self.is_portrait(self.global_step)
+        draw, kept = (
+            (self.draw_portraits, self._portrait_errors) if portrait else (self.draw, self._errors)
+        )
+        errors = self.error(draw(self.global_step))
         weights = self.channel_weights.view(1, 1, -1, 1, 1)  # type: ignore[operator]
-        self._errors.append(errors.detach().mean(dim=(2, 3, 4)).cpu())
-        if self.global_step % self.recipe.log_every == 0:
+        kept.append(errors.detach().mean(dim=(2, 3, 4)).cpu())
+        if self.global_step % self.recipe.log_every == 0 and self._errors:
             self._report()
         return (errors * weights).mean()
 
@@ -159,9 +203,17 @@ class LitDenoiser(lightning.LightningModule):
         rate = self.recipe.schedule.rate(self.global_step, seconds)
         print(
             f"denoiser step {self.global_step} {seconds:.0f} s rate {rate:.2e} "
-            f"loss {stack.mean():.4f} frames {frames} quarters {times}",
+            f"loss {stack.mean():.4f} frames {frames} quarters {times}{self._portraits()}",
             flush=True,
         )
+
+    def _portraits(self) -> str:
+        """The error of single frames since the last line, by quarter of their time."""
+        if not self._portrait_errors:
+            return ""
+        quarters = torch.stack(self._portrait_errors).mean(dim=(0, 2)).tensor_split(4)
+        self._portrait_errors = []
+        return " portraits " + " ".join(f"{part.mean():.3f}" for part in quarters)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         """Follow the weights."""

@@ -49,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
     add("--denoiser-minutes", type=float, help="wall clock of stage four; default no limit")
     add("--denoiser-steps", type=int, default=20000, help="most steps of stage four")
     add("--withhold-latent", type=float, help="unet: share of clips without the photo's latent")
+    add(
+        "--portraits-every",
+        type=int,
+        default=0,
+        help="unet: steps from one on single frames that "
+        "only image tokens describe to the next; 0: none",
+    )
     add("--batch-size", type=int, default=8, help="pictures and clips a step")
     add("--seed", type=int, default=0, help="seed of everything drawn")
     add("--accelerator", default="auto", help="auto, cpu or gpu")
@@ -60,15 +67,16 @@ def build_family(arguments: argparse.Namespace) -> Family:
     """The architecture that a command line asks for.
 
     Raises:
-        ValueError: A share that the architecture does not know.
+        ValueError: An option that the architecture does not know.
     """
     share = arguments.withhold_latent
     if arguments.model == "unet":
         return UNetFamily(withholding=Withholding() if share is None else Withholding(latent=share))
-    if share is not None:
+    if share is not None or arguments.portraits_every:
         raise ValueError(
-            f"--withhold-latent {share} arrived with --model {arguments.model}; expected it with "
-            "--model unet alone, whose photo has a second way in; leave it out."
+            f"--withhold-latent {share} and --portraits-every {arguments.portraits_every} arrived "
+            f"with --model {arguments.model}; expected them with --model unet alone, whose photo "
+            "has a second way in; leave them out."
         )
     return TransformerFamily()
 
@@ -99,6 +107,7 @@ def build_run(arguments: argparse.Namespace) -> stages.Run:
                 max_steps=arguments.denoiser_steps, max_minutes=arguments.denoiser_minutes
             ),
             batch_size=arguments.batch_size,
+            portraits_every=arguments.portraits_every,
             seed=arguments.seed,
         ),
         clips=ClipOptions(count=arguments.clips, seed=arguments.seed),

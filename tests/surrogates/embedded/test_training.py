@@ -60,13 +60,15 @@ def first_stage() -> LitAutoencoder:
     return autoencoder(LdmAutoencoder(LdmShape(sample_size=64)))
 
 
-def denoiser(family: Family, channels: int, tokens: tuple[int, int]) -> LitDenoiser:
+def denoiser(
+    family: Family, channels: int, tokens: tuple[int, int], portraits_every: int = 0
+) -> LitDenoiser:
     generator = torch.Generator().manual_seed(0)
     captions = ("", "the person nods", "", "the camera pans left", "the person nods")
     return LitDenoiser(
         model=family.denoiser(0),
         denoising=family.denoising(family.picture_encoder()),
-        training=DenoiserTraining(schedule=SCHEDULE, batch_size=2),
+        training=DenoiserTraining(schedule=SCHEDULE, batch_size=2, portraits_every=portraits_every),
         clips=EncodedClips(
             latents=torch.randn(5, 3, channels, 8, 8, generator=generator),
             captions=captions,
@@ -82,7 +84,7 @@ def transformer() -> LitDenoiser:
 
 def unet() -> LitDenoiser:
     torch.manual_seed(0)
-    return denoiser(SMALL_UNET, 16, (5, 32))
+    return denoiser(SMALL_UNET, 16, (5, 32), portraits_every=3)
 
 
 def image_encoder() -> LitPictureEncoder:
@@ -145,6 +147,21 @@ def test_denoiser_error_has_a_value_for_every_latent_element(
     assert torch.equal(again.noise, batch.noise)
     assert torch.equal(again.condition.first, batch.condition.first)
     assert not torch.equal(module.draw(1).noise, batch.noise)
+
+
+def test_single_frames_are_described_by_their_image_tokens_alone() -> None:
+    module = unet()
+    assert [module.is_portrait(step) for step in range(6)] == [False, False, True] * 2
+    assert not any(transformer().is_portrait(step) for step in range(6))
+    batch = module.draw_portraits(2)
+    assert batch.clean.shape == (6, 1, 16, 8, 8), "as many frames as two clips of three have"
+    assert not batch.condition.first.any()
+    assert int(batch.timesteps.min()) >= 300
+    latents, tokens = module._clips.latents, module._clips.tokens
+    for clean, told in zip(batch.clean, batch.condition.picture, strict=True):
+        place = (latents == clean).flatten(2).all(dim=2).nonzero()
+        assert len(place) == 1
+        assert torch.equal(tokens[place[0, 0]], told), "the tokens of the frame's own clip"
 
 
 def test_the_image_encoder_sees_two_views_of_each_person() -> None:
