@@ -19,7 +19,6 @@ from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
 from anti_i2v_lit.settings import Settings, load_settings
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "evaluate"
 NOISE = "noise"
 
 
@@ -35,6 +34,7 @@ class TablePlan:
         generator: {name, <fields>} of the attacker's model.
         generators: label -> {name, <fields>} of several attackers' models, in place of
             `generator`: the protections are made once and judged by each.
+        purifications: what happens to a file first, each at its full severity; "none" is nothing.
         prompts: texts of the clips.
         shared: settings under all variants.
         variants: name -> settings on top of the defaults and of `shared`.
@@ -48,6 +48,7 @@ class TablePlan:
         default_factory=lambda: {"name": "cogvideox", "path": "embedded"}
     )
     generators: dict[str, Any] = field(default_factory=dict)
+    purifications: list[str] = field(default_factory=lambda: ["none", "platform"])
     prompts: list[str] = field(default_factory=lambda: ["the person talks"])
     shared: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, Any] = field(default_factory=dict)
@@ -56,14 +57,20 @@ class TablePlan:
         """Refuse a table without rows or with an unknown reference."""
         if not self.variants:
             raise ValueError("variants: expected at least one name with settings")
-        rows = [*self.variants, *([NOISE] if self.noise else [])]
-        if self.reference not in rows:
-            raise ValueError(f"reference {self.reference!r} is none of {', '.join(rows)}")
+        if self.reference not in self.rows:
+            raise ValueError(f"reference {self.reference!r} is none of {', '.join(self.rows)}")
+        if not self.purifications:
+            raise ValueError("purifications: expected at least one name, such as none")
         for label, node in self.generators.items():
             if not isinstance(node, Mapping) or "name" not in node:
                 raise ValueError(
                     f"generators.{label}: expected {{name: ..., <fields>}}, got {node!r}"
                 )
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of all protections, in the order of the table."""
+        return (*((NOISE,) if self.noise else ()), *self.variants)
 
     @property
     def attackers(self) -> dict[str, dict[str, Any]]:
@@ -83,7 +90,7 @@ def read_plan(path: Path) -> TablePlan:
         ValueError: no such file, not YAML, or unknown fields.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; give --list FILE (see configs/evaluate)")
+        raise ValueError(f"{path} is not a file; give --list FILE or the name of a table")
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
@@ -125,6 +132,11 @@ def choose_photos(folder: Path, out: Path, count: int) -> tuple[SourceFile, ...]
     return scan([str(source.path) for source in chosen], out).sources
 
 
+def protected_folder(out: Path, name: str, settings_digest: str) -> Path:
+    """Where a row's protected photos lie; other settings have another folder."""
+    return out / "protected" / f"{name}-{settings_digest[:8]}"
+
+
 def make_protections(
     plan: TablePlan,
     photos: Sequence[SourceFile],
@@ -146,12 +158,11 @@ def make_protections(
         shared = load_settings(values=plan.shared, overrides=overrides)
         view_size = _view_size(shared)
         noise_digest = digest([shared.seed, shared.plain(), list(view_size)])
-        folders[NOISE] = out / "protected" / f"{NOISE}-{noise_digest[:8]}"
+        folders[NOISE] = protected_folder(out, NOISE, noise_digest)
         listener(f"{NOISE}: {len(photos)} photos")
         write_noise(photos, folders[NOISE], shared, view_size)
     for name, chosen in settings.items():
-        label = f"{name}-{chosen.digest()[:8]}"
-        folders[name] = out / "protected" / label
+        folders[name] = protected_folder(out, name, chosen.digest())
         listener(f"{name}: {len(photos)} photos, {chosen.attack.steps} steps")
         paths = [str(photo.path) for photo in photos]
         if cloak(chosen, photos=paths, out=folders[name]) == EXIT_INTERRUPTED:

@@ -14,17 +14,17 @@ from anti_i2v_lit.bench.plan import (
     TablePlan,
     choose_photos,
     fingerprint,
-    known_models,
     make_protections,
+    protected_folder,
+    variant_settings,
 )
+from anti_i2v_lit.bench.table_pages import write_pages
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.data.folder import SourceFile
-from anti_i2v_lit.evaluation.columns import COLUMNS
+from anti_i2v_lit.data.writing import output_names
 from anti_i2v_lit.evaluation.judge import build_judge, weights_folder
-from anti_i2v_lit.evaluation.run import NO_PURIFICATION, Evaluation, Evaluator, Trials
+from anti_i2v_lit.evaluation.run import NO_PURIFICATION, Evaluator, Trials
 from anti_i2v_lit.evaluation.store import ResultStore
-from anti_i2v_lit.evaluation.tables import csv_text, markdown, sort_rows, summarise
-from anti_i2v_lit.evaluation.transfer import csv_by_generator, matrix
 from anti_i2v_lit.generators import GENERATORS
 from anti_i2v_lit.generators.base import VideoGenerator
 from anti_i2v_lit.purifications import PURIFICATIONS
@@ -40,7 +40,8 @@ class TableOptions:
         sampling_steps: denoising steps per clip; 0 for the plan's.
         num_seeds: clips per photo, prompt and purification.
         batch_size: clips made together.
-        purifications: names; "none" for nothing. Each runs at its full severity.
+        purifications: names; "none" for nothing. Each runs at its full severity. Empty for the
+            plan's.
         weights: folder of the judges' weights; None for $ANTI_I2V_DATA/models or ../shared/data.
     """
 
@@ -48,15 +49,66 @@ class TableOptions:
     sampling_steps: int = 0
     num_seeds: int = 1
     batch_size: int = 4
-    purifications: list[str] = field(default_factory=lambda: [NO_PURIFICATION, "platform"])
+    purifications: list[str] = field(default_factory=list)
     weights: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse counts below their minimum."""
         check_at_least(self.num_seeds, 1, "--seeds")
         check_at_least(self.sampling_steps, 0, "--sampling-steps")
-        if not self.purifications:
-            raise ValueError("--purify: expected at least one name, such as none")
+
+    def purifications_of(self, plan: TablePlan) -> dict[str, Purification | None]:
+        """Name -> what happens to a file first.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        names = self.purifications or plan.purifications
+        return {name: _purification(name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """How much work a table is, done before or not.
+
+    Attributes:
+        photo_steps: steps of the attack, photos times steps over all rows.
+        photo_steps_left: without those of photos that are cloaked already.
+        clips: clips made and judged.
+        clips_left: without as many as were judged already in the same folder.
+    """
+
+    photo_steps: int
+    photo_steps_left: int
+    clips: int
+    clips_left: int
+
+
+def amount_of(
+    plan: TablePlan, *, photos: Path, out: Path, overrides: Sequence[str], options: TableOptions
+) -> Amount:
+    """Count what `make_table` would do; nothing is made.
+
+    Raises:
+        ValueError: wrong settings or photos.
+    """
+    chosen = choose_photos(photos, out, options.count)
+    steps = left = 0
+    for name, settings in variant_settings(plan, overrides).items():
+        folder = protected_folder(out, name, settings.digest())
+        names = output_names([photo.key for photo in chosen], settings.output).values()
+        done = sum((folder / name).is_file() for name in names)
+        steps += settings.attack.steps * len(chosen)
+        left += settings.attack.steps * (len(chosen) - done)
+    kinds = len(plan.attackers) * len(options.purifications_of(plan)) * (1 + len(plan.rows))
+    clips = kinds * len(chosen) * len(plan.prompts) * options.num_seeds
+    judged = sum(1 for path in out.glob("results/results*.jsonl") for _ in path.open("rb"))
+    return Amount(
+        photo_steps=steps,
+        photo_steps_left=left,
+        clips=clips,
+        clips_left=max(0, clips - judged),
+    )
 
 
 def make_table(
@@ -79,62 +131,56 @@ def make_table(
         listener: told in a sentence what is being done.
 
     Returns:
-        The Markdown file; a CSV file of the same name lies beside it.
+        `table.md`, with `brief.md` and `table.csv` beside it.
 
     Raises:
         ValueError: wrong settings or photos.
         Interrupted: stopped by a signal; the same call continues.
     """
     chosen = choose_photos(photos, out, options.count)
+    options.purifications_of(plan)  # an unknown name must not show after hours of cloaking
     nodes = {
         label: _with_steps(node, options.sampling_steps) for label, node in plan.attackers.items()
     }
-    # All of them first: a missing model must not show after hours of cloaking.
     generators = {label: GENERATORS.build(node) for label, node in nodes.items()}
     folders = make_protections(plan, chosen, out, overrides, listener)
-    found = {
-        label: _judged(
-            generators[label], node, chosen, folders, out, plan.prompts, options, listener
-        )
-        for label, node in nodes.items()
-    }
+    found = {}
+    for label, node in nodes.items():
+        listener(f"generator {label}")
+        evaluator = _evaluator(plan, chosen, generators[label], node, out, options, listener)
+        found[label] = evaluator.run(folders)
     facts = _facts(plan, folders, len(chosen), nodes, options, overrides)
-    if len(found) == 1:
-        (only,) = found.values()
-        return _write(plan, only, facts, out, reference=plan.reference)
-    return _write_transfer(plan, found, facts, out, overrides)
+    return write_pages(plan, found, facts, out, overrides)
 
 
-def _with_steps(node: Mapping[str, Any], sampling_steps: int) -> dict[str, Any]:
-    return {**node, "num_inference_steps": sampling_steps} if sampling_steps else dict(node)
-
-
-def _judged(
+def _evaluator(
+    plan: TablePlan,
+    photos: Sequence[SourceFile],
     generator: VideoGenerator,
     node: Mapping[str, Any],
-    photos: Sequence[SourceFile],
-    folders: Mapping[str, Path],
     out: Path,
-    prompts: Sequence[str],
     options: TableOptions,
     listener: Callable[[str], None],
-) -> Evaluation:
-    """What one attacker's model makes of all protections."""
-    listener(f"generator {node['name']}")
+) -> Evaluator:
+    """What judges all protections by one attacker's model."""
     return Evaluator(
         photos=photos,
         generator=generator,
         generator_identity={"model": fingerprint(node)},
         judge=build_judge(weights_folder(options.weights), generator.encode),
-        purifications={name: _purification(name) for name in options.purifications},
+        purifications=options.purifications_of(plan),
         trials=Trials(
-            prompts=list(prompts),
+            prompts=list(plan.prompts),
             seeds=list(range(options.num_seeds)),
             batch_size=options.batch_size,
         ),
         store=ResultStore(out / "results"),
         listener=listener,
-    ).run(folders)
+    )
+
+
+def _with_steps(node: Mapping[str, Any], sampling_steps: int) -> dict[str, Any]:
+    return {**node, "num_inference_steps": sampling_steps} if sampling_steps else dict(node)
 
 
 def _purification(name: str) -> Purification | None:
@@ -160,46 +206,7 @@ def _facts(
         + "; ".join(f'"{prompt}"' for prompt in plan.prompts),
         *generators,
         "settings over the defaults: " + (", ".join(overrides) or "none"),
+        f"purifications at full severity: {', '.join(options.purifications_of(plan))}",
         "protected folders: " + ", ".join(folder.name for folder in folders.values()),
         f"anti-i2v-lit {__version__}, torch {torch.__version__}",
     ]
-
-
-def _write(
-    plan: TablePlan, found: Evaluation, facts: Sequence[str], out: Path, reference: str
-) -> Path:
-    rows = summarise(found.results, reference)
-    if plan.sort:
-        measured = any(plan.sort in row.estimates for row in rows)
-        column = plan.sort if measured else "clip_lpips"
-        rows = sort_rows(rows, column)
-        facts = [*facts, f"sorted by {COLUMNS[column].title}, best protected first"]
-    lost = [f"{name}: {', '.join(keys)}" for name, keys in found.missing.items() if keys]
-    facts = [*facts, "refused or failed: " + ("; ".join(lost) or "none")]
-    head = f"# {plan.title}\n\n" + "\n".join(f"- {fact}" for fact in facts)
-    path = out / "table.md"
-    path.write_text(f"{head}\n\n{markdown(rows, reference)}", encoding="utf-8")
-    path.with_suffix(".csv").write_text(csv_text(rows), encoding="utf-8")
-    return path
-
-
-def _write_transfer(
-    plan: TablePlan,
-    found: Mapping[str, Evaluation],
-    facts: Sequence[str],
-    out: Path,
-    overrides: Sequence[str],
-) -> Path:
-    """One table of protections against generators, then everything about each generator."""
-    rows = {label: summarise(e.results, plan.reference) for label, e in found.items()}
-    lost = {name: keys for e in found.values() for name, keys in e.missing.items() if keys}
-    said = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in lost.items())
-    head = f"# {plan.title}\n\n" + "\n".join(
-        f"- {fact}" for fact in [*facts, "refused or failed: " + (said or "none")]
-    )
-    parts = [head, matrix(rows, known_models(plan, overrides))]
-    parts += [f"# Generator: {label}\n\n{markdown(r, plan.reference)}" for label, r in rows.items()]
-    path = out / "table.md"
-    path.write_text("\n\n".join(parts), encoding="utf-8")
-    path.with_suffix(".csv").write_text(csv_by_generator(rows), encoding="utf-8")
-    return path

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from anti_i2v_lit.bench.lists import list_names, list_path
 from anti_i2v_lit.bench.noise import sign_noise, write_noise
 from anti_i2v_lit.bench.plan import (
-    CONFIGS,
     choose_photos,
     fingerprint,
     read_plan,
@@ -22,7 +22,9 @@ from anti_i2v_lit.cli.main import main
 from anti_i2v_lit.data.folder import scan
 from anti_i2v_lit.evaluation.columns import COLUMNS
 from anti_i2v_lit.miniatures import tiny_cogvideox
+from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.settings import load_settings
+from tests.bench.test_first_frames import write_clip
 
 
 def write_list(folder: Path, checkpoint: Path, **more: object) -> Path:
@@ -97,6 +99,32 @@ def test_a_table_is_made_and_made_again_for_nothing(
     assert again == stamps and len(stamps) == 3 * 2
 
 
+def test_a_dry_run_counts_and_the_docs_get_the_brief(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clips as photos, three purifications, another generator than the list's."""
+    write_clip(tmp_path / "clips" / "one.mp4", 40)
+    write_clip(tmp_path / "clips" / "two.mp4", 120)
+    checkpoint = yaml.safe_load((tmp_path / "list.yaml").read_text())["generator"]["path"]
+    place = words.index("--photos")
+    words = [*words[:place], *words[place + 2 :], "--purify", "none,blur,grey"]
+    words += ["--clips", str(tmp_path / "clips")]
+    words += ["--generator", f"cogvideox:{checkpoint},num_frames=9,device=cpu"]
+    assert main([*words, "--dry-run"]) == 0
+    # 2 rows x 2 photos x 3 steps; (clean and 3 rows) x 3 purifications x 2 photos.
+    assert "3 rows; photo-steps 12 of 12, clips 24 of 24 still" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "protected").exists()
+    page = tmp_path / "docs" / "page.md"
+    assert main([*words, "--docs", str(page)]) == 0
+    text = page.read_text()
+    assert "# rgb_pgd against each other row" in text and "# After each purification" in text
+    assert "Every figure" not in text and str(tmp_path / "clips") not in text
+    assert page.with_suffix(".csv").read_text() == (tmp_path / "out" / "table.csv").read_text()
+    capsys.readouterr()
+    assert main([*words, "--dry-run"]) == 0
+    assert "photo-steps 0 of 12, clips 0 of 24 still" in capsys.readouterr().out
+
+
 def test_a_transfer_table_sets_generators_beside_each_other(
     tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
@@ -156,6 +184,8 @@ def test_mistakes_are_named(words: list[str], tmp_path: Path, capsys) -> None:
     assert "variant rgb_pgd" in capsys.readouterr().err
     assert main([*words, "--list", str(tmp_path / "none.yaml")]) == 1
     assert "not a file" in capsys.readouterr().err
+    assert main([*words, "--generator", "cogvideox"]) == 1
+    assert "expected NAME:PATH" in capsys.readouterr().err
     assert main([*words, "--purify", "wash"]) == 1
     assert "unknown purification 'wash'" in capsys.readouterr().err
 
@@ -188,10 +218,19 @@ def test_photos_are_spread_over_the_folder(tmp_path: Path) -> None:
     assert len(choose_photos(folder, tmp_path / "out", 99)) == 10
 
 
-@pytest.mark.parametrize("name", ["protection", "ablation", "transfer"])
+def test_the_lists_are_package_data() -> None:
+    assert {"main", "ladder", "budget", "num_steps", "robustness", "transfer", "defaults"} <= {
+        *list_names()
+    }
+    with pytest.raises(ValueError, match="unknown table 'mein'; expected one of ablation, "):
+        list_path("mein")
+
+
+@pytest.mark.parametrize("name", list_names())
 def test_shipped_lists_resolve_and_name_their_command(name: str) -> None:
-    path = CONFIGS / f"{name}.yaml"
+    path = list_path(name)
     plan = read_plan(path)
+    assert all(p == "none" or p in PURIFICATIONS.names() for p in plan.purifications)
     found = variant_settings(plan, [])
     digests = {n: s.digest() for n, s in found.items()}
     assert len(set(digests.values())) == len(digests) or name == "ablation"
@@ -208,12 +247,14 @@ def test_shipped_lists_resolve_and_name_their_command(name: str) -> None:
 
 
 def test_wrong_lists_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    with pytest.raises(ValueError, match="reference 'other' is none of rgb_pgd, full, noise"):
+    with pytest.raises(ValueError, match="reference 'other' is none of noise, rgb_pgd, full"):
         read_plan(write_list(tmp_path, tiny_checkpoint, reference="other"))
     with pytest.raises(ValueError, match="Did you mean 'variants'"):
         read_plan(write_list(tmp_path, tiny_checkpoint, variant={}))
     with pytest.raises(ValueError, match="at least one name"):
         read_plan(write_list(tmp_path, tiny_checkpoint, variants={}))
+    with pytest.raises(ValueError, match="purifications: expected at least one"):
+        read_plan(write_list(tmp_path, tiny_checkpoint, purifications=[]))
 
 
 def test_a_model_is_known_by_its_files(tiny_checkpoint: Path, tmp_path: Path) -> None:
