@@ -19,6 +19,8 @@ class BitDepth(Purification):
 
     Severity in native units: steps between black and white = 255 ** (1 - severity) times
     (2 ** lowest_bits - 1) ** severity, rounded, so that halving the depth is half of the scale.
+
+    Source: Xu et al. 2018, "Feature Squeezing", NDSS, section III: fewer bits as a defence.
     """
 
     @dataclass(kw_only=True)

@@ -18,6 +18,9 @@ class GaussianBlur(Purification):
     """Blur by a Gaussian, edges repeated.
 
     Severity in native units: standard deviation = severity * largest_sigma_px pixels.
+
+    Source: the distortions of IP-Bench 2026, arXiv 2603.26154, which judges cloaks against
+    video models.
     """
 
     @dataclass(kw_only=True)

@@ -20,6 +20,8 @@ class ChromaBlur(Purification):
 
     Severity in native units: standard deviation = severity * largest_sigma_share of the shorter
     side.
+
+    Source: none; it follows from cloaks that lie in a* and b*: whoever knows that blurs them.
     """
 
     @dataclass(kw_only=True)

@@ -19,6 +19,9 @@ class CentreCrop(Purification):
 
     Severity in native units: sides kept = 1 - severity * (1 - smallest_share) of the original
     ones.
+
+    Source: Sun et al. 2026, arXiv 2604.23688: portrait defences hardly survive common
+    transformations.
     """
 
     @dataclass(kw_only=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from abc import abstractmethod
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from anti_i2v_lit.seeds import generator_for
@@ -49,7 +49,13 @@ class TimedTraining(lightning.LightningModule):
         if not minutes > 0:
             raise ValueError(f"minutes: expected more than 0, got {minutes:g}")
         self.network = network
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average_decay))
+
+        def blend(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
+            # The first weights, which know nothing, are forgotten sooner.
+            decay = min(average_decay, (1 + int(count)) / (10 + int(count)))
+            return average.lerp(latest, 1.0 - decay)
+
+        self.average = AveragedModel(network, avg_fn=blend)
         self.seconds, self.learning_rate, self.seed = 60.0 * minutes, learning_rate, seed
         self.seconds_spent = 0.0
         self._last = 0.0
@@ -71,12 +77,12 @@ class TimedTraining(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Start the clock."""
-        self._last = time.monotonic()
+        self._last = monotonic()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Average the weights; stop when the time is spent."""
         self.average.update_parameters(self.network)
-        now = time.monotonic()
+        now = monotonic()
         self.seconds_spent, self._last = self.seconds_spent + now - self._last, now
         if self.global_step % 100 == 0:
             loss = float(self.trainer.callback_metrics["loss"])

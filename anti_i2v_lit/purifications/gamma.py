@@ -18,6 +18,8 @@ class Gamma(Purification):
     """Raise every value to a power.
 
     Severity in native units: exponent = strongest_exponent ** severity; above 1 it darkens.
+
+    Source: the tone curve of any photo editor; scikit-image's `adjust_gamma`.
     """
 
     @dataclass(kw_only=True)

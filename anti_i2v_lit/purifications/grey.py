@@ -18,6 +18,8 @@ class Greyscale(Purification):
 
     Severity in native units: the share of colour removed; at 1 the photo is its ITU-R BT.601
     luma, as Pillow's "L" mode, repeated over three channels.
+
+    Source: none for cloaks; it follows from cloaks that lie in a* and b*.
     """
 
     @dataclass(kw_only=True)

@@ -21,6 +21,9 @@ class JpegSave(Purification):
 
     Severity in native units: quality = round(100 - severity * (100 - lowest_quality)); with the
     default lowest quality of 10, severity 0.28 is quality 75.
+
+    Source: ITU-T T.81 and libjpeg; Sandoval-Segura et al. 2023, arXiv 2304.02234: PhotoGuard
+    is lost by a JPEG save.
     """
 
     @dataclass(kw_only=True)

@@ -21,6 +21,8 @@ class JpegTwice(Purification):
     """Save as JPEG, shift the block grid by half a block, save again.
 
     Severity in native units: both qualities are round(100 - severity * (100 - lowest_quality)).
+
+    Source: two uploads with a crop in between; the saves are those of `jpeg`.
     """
 
     @dataclass(kw_only=True)

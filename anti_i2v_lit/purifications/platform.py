@@ -22,6 +22,9 @@ class PlatformStack(Purification):
     Severity in native units: sides times 1 - severity * (1 - smallest_share), quality
     round(100 - severity * (100 - lowest_quality)); severity 1 of the defaults is half size and
     quality 75, Pillow's default.
+
+    Source: none for these two numbers: half size and Pillow's default quality are the project's own
+    proxy of an upload; named networks are in `social_network`.
     """
 
     @dataclass(kw_only=True)

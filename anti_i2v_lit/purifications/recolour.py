@@ -19,9 +19,11 @@ _SMOOTHNESS = 1e-3  # variance of the luma below which the new colour does not f
 class Recolour(Purification):
     """Replace Cb and Cr by a locally linear function of the luma (guided filter).
 
-    He et al. 2013, "Guided Image Filtering", with the luma as guide: what a colouriser that knows
-    the photo's rough colours would paint. Patterns of colour that the luma does not show are
-    gone. Severity in native units: the share of the old colour that is replaced.
+    What a colouriser that knows the photo's rough colours would paint. Patterns of colour that
+    the luma does not show are gone. Severity in native units: the share of the old colour that
+    is replaced.
+
+    Source: He et al. 2013, "Guided Image Filtering", with the luma as guide.
     """
 
     @dataclass(kw_only=True)

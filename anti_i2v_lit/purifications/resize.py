@@ -19,6 +19,8 @@ class ResizeDownUp(Purification):
 
     Severity in native units: both sides are multiplied by 1 - severity * (1 - smallest_share);
     with the default smallest share of 0.25, severity 0.67 is half size.
+
+    Source: Sun et al. 2026, arXiv 2604.23688; the kernels are Pillow's.
     """
 
     @dataclass(kw_only=True)

@@ -18,6 +18,8 @@ class Rotation(Purification):
     """Turn about the centre by bilinear interpolation; the mirrored photo fills the corners.
 
     Severity in native units: angle = severity * largest_angle_degrees, counter-clockwise.
+
+    Source: Athalye et al. 2018, "Synthesizing Robust Adversarial Examples", arXiv 1707.07397.
     """
 
     @dataclass(kw_only=True)

@@ -37,15 +37,21 @@ def load_pixels(path: Path) -> Tensor:
 
 
 def random_patch(
-    pictures: Sequence[Tensor], side_px: int, smallest_scale: float, generator: torch.Generator
+    pictures: Sequence[Tensor],
+    side_px: int,
+    smallest_scale: float,
+    generator: torch.Generator,
+    *,
+    largest_scale: float = 1.0,
 ) -> Tensor:
     """The same random square of all given pictures of one size, maybe mirrored.
 
     Args:
         pictures: [3, H, W] uint8 each, of one size.
         side_px: side of the patch.
-        smallest_scale: the square is downscaled by a factor drawn from [smallest_scale, 1].
+        smallest_scale: the square is downscaled by a factor drawn from here to `largest_scale`.
         generator: of the place, the scale and the mirroring.
+        largest_scale: at most 1.
 
     Returns:
         [N, 3, side_px, side_px] in [0, 1].
@@ -58,7 +64,7 @@ def random_patch(
         raise ValueError(f"expected pictures of at least {side_px} px, got {height} x {width}")
     draws = torch.rand(4, generator=generator).tolist()
     scale = max(smallest_scale, side_px / min(height, width))
-    scale += (1.0 - scale) * draws[0]
+    scale += (max(scale, largest_scale) - scale) * draws[0]
     side = min(round(side_px / scale), height, width)
     top, left = int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1))
     cut = torch.stack([p[:, top : top + side, left : left + side] for p in pictures]).float() / 255

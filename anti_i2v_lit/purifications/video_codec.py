@@ -24,6 +24,8 @@ class VideoCodec(Purification):
 
     Severity in native units: constant rate factor = round(severity * largest_crf); 23 is x264's
     default, 51 the worst.
+
+    Source: x264's scale; a frame of a posted clip is a photo as well.
     """
 
     @dataclass(kw_only=True)

@@ -22,6 +22,8 @@ class WebpSave(Purification):
 
     Severity in native units: quality = round(100 - severity * (100 - lowest_quality)); with the
     default lowest quality of 10, severity 0.22 is quality 80, Pillow's default.
+
+    Source: libwebp through Pillow; many sites deliver WebP.
     """
 
     @dataclass(kw_only=True)
