@@ -16,6 +16,7 @@ METRICS: Registry[Metric] = Registry(
         "clip_ssim": "anti_i2v_lit.metrics.fidelity:ClipSsim",
         "clip_t": "anti_i2v_lit.metrics.semantic:ClipText",
         "dino_photo": "anti_i2v_lit.metrics.semantic:DinoPhoto",
+        "flicker": "anti_i2v_lit.metrics.motion:Flicker",
         "identity_arcface": "anti_i2v_lit.metrics.identity:ArcFaceIdentity",
         "identity_dlib": "anti_i2v_lit.metrics.identity:DlibIdentity",
         "identity_hse": "anti_i2v_lit.metrics.identity:HseIdentity",
@@ -24,9 +25,13 @@ METRICS: Registry[Metric] = Registry(
         "max_change_8bit": "anti_i2v_lit.metrics.imperceptibility:MaxChange",
         "missing_faces": "anti_i2v_lit.metrics.identity:MissingFaces",
         "motion": "anti_i2v_lit.metrics.fidelity:Motion",
+        "motion_amount": "anti_i2v_lit.metrics.motion:MotionAmount",
+        "motion_amount_raft": "anti_i2v_lit.metrics.motion:MotionAmountRaft",
+        "motion_smoothness": "anti_i2v_lit.metrics.motion:MotionSmoothness",
         "psnr": "anti_i2v_lit.metrics.imperceptibility:Psnr",
         "ssim": "anti_i2v_lit.metrics.imperceptibility:Ssim",
         "subject_consistency": "anti_i2v_lit.metrics.semantic:SubjectConsistency",
+        "warping_error": "anti_i2v_lit.metrics.motion:WarpingError",
     },
 )
 
