@@ -25,6 +25,7 @@ from anti_i2v_lit.checkpoints import (
     quiet_loading,
 )
 from anti_i2v_lit.checks import check_in, did_you_mean
+from anti_i2v_lit.purifications.devices import best_device
 
 _PREFIX = "first_stage_model."
 _LDM_LAYOUT = PACKAGED["dynamicrafter"]
@@ -53,7 +54,7 @@ class _Network:
     def __init__(
         self, network: nn.Module, unit_px: int, round_trip: Callable[[Any, Tensor], Tensor]
     ) -> None:
-        self.network = network.float().eval().requires_grad_(False)
+        self.network = network.float().eval().requires_grad_(False).to(best_device())
         self.unit_px, self._round_trip = unit_px, round_trip
 
     def reconstruct(self, photos: Tensor) -> Tensor:

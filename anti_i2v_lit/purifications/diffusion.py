@@ -19,6 +19,7 @@ from torch import Tensor
 
 from anti_i2v_lit.checkpoints import EMBEDDED, only_variant, quiet_loading
 from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.purifications.devices import best_device
 from anti_i2v_lit.purifications.tiles import over_tiles
 
 PACKAGED = Path(__file__).parent / "weights" / "patch_diffusion"
@@ -170,7 +171,7 @@ def load_diffusion(model: str) -> DiffusionModel:
         )
     # DDIM and other schedulers of the folder share the fields that are read here.
     scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    return DiffusionModel(network, scheduler)
+    return DiffusionModel(network.to(best_device()), scheduler)
 
 
 def _noise_like(images: Tensor, generator: torch.Generator) -> Tensor:

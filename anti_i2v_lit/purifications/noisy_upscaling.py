@@ -12,6 +12,7 @@ from torch import Tensor
 from anti_i2v_lit.checkpoints import quiet_loading
 from anti_i2v_lit.ops.resize import resize
 from anti_i2v_lit.purifications.base import Purification
+from anti_i2v_lit.purifications.devices import best_device
 from anti_i2v_lit.purifications.diffusion import (
     DiffusionModel,
     load_diffusion,
@@ -22,6 +23,7 @@ from anti_i2v_lit.purifications.resize import check_share, shrunk
 from anti_i2v_lit.purifications.working_size import DEFAULT_WORK_PX, check_work_px, shrink
 
 _REVERSE_STEPS = 10
+_PIPELINE_STEPS = 75  # the pipeline's own default
 _NOISE_LEVEL = 320
 _SEEDS = 2**31 - 1
 
@@ -77,7 +79,7 @@ class PipelineUpscaler:
             pipeline: Any = StableDiffusionUpscalePipeline.from_pretrained(
                 folder, local_files_only=True
             )
-        self._pipeline = pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._pipeline = pipeline.to(best_device())
         self._pipeline.set_progress_bar_config(disable=True)
 
     def upscale(self, noisy: Tensor, std: float, generator: torch.Generator) -> Tensor:
@@ -87,8 +89,9 @@ class PipelineUpscaler:
             self._pipeline(
                 prompt="",  # so that guidance, at twice the cost, would change nothing
                 guidance_scale=1.0,
-                image=2.0 * photo - 1.0,
+                image=photo.clamp(0.0, 1.0),
                 noise_level=_NOISE_LEVEL,
+                num_inference_steps=_PIPELINE_STEPS,
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
             ).images

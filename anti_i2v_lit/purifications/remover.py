@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from anti_i2v_lit.checkpoints import EMBEDDED
 from anti_i2v_lit.ops.resize import resize
 from anti_i2v_lit.purifications.base import Purification
+from anti_i2v_lit.purifications.devices import best_device
 from anti_i2v_lit.purifications.working_size import DEFAULT_WORK_PX, check_work_px, shrink
 
 PACKAGED = Path(__file__).parent / "weights" / "remover" / "remover.safetensors"
@@ -84,8 +85,8 @@ class LearnedRemover(Purification):
         return True
 
     def _purify(self, photos: Tensor, severity: float, generator: torch.Generator) -> Tensor:
-        device = next(self.network.parameters()).device
-        residual = self.network(shrink(photos, self.config.work_px).to(device)).to(photos)
+        seen = shrink(photos, self.config.work_px)
+        residual = self.network(seen.to(next(self.network.parameters()).device)).to(photos)
         return photos - severity * resize(residual, (photos.shape[-2], photos.shape[-1]))
 
 
@@ -109,4 +110,4 @@ def load_remover(path: str) -> RemoverNet:
     except (RuntimeError, SafetensorError) as error:
         first = str(error).split("\n")[0]
         raise ValueError(f"{file} does not hold a remover: {first}") from error
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(best_device())

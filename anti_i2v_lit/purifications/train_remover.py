@@ -20,8 +20,8 @@ from anti_i2v_lit.purifications.fitting import TimedTraining, fit
 from anti_i2v_lit.purifications.remover import RemoverNet
 from anti_i2v_lit.purifications.training_photos import load_pixels, picture_files, random_patch
 
-_SIDE_PX = 64
-_BATCH = 16
+_SIDE_PX = 48
+_BATCH = 8
 # Pairs are seen at sizes around that of the packaged video models, where the remover will work.
 _WORK_PX = 128
 _LARGEST_ENLARGEMENT = 1.5
