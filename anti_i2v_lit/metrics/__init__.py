@@ -2,6 +2,7 @@
 
 from anti_i2v_lit.metrics.base import Metric
 from anti_i2v_lit.metrics.face_embedder import FaceEmbedder
+from anti_i2v_lit.metrics.sets import SetMetric
 from anti_i2v_lit.registry import Registry
 
 METRICS: Registry[Metric] = Registry(
@@ -32,6 +33,15 @@ METRICS: Registry[Metric] = Registry(
         "ssim": "anti_i2v_lit.metrics.imperceptibility:Ssim",
         "subject_consistency": "anti_i2v_lit.metrics.semantic:SubjectConsistency",
         "warping_error": "anti_i2v_lit.metrics.motion:WarpingError",
+    },
+)
+
+SET_METRICS: Registry[SetMetric] = Registry(
+    "set_metric",
+    "anti_i2v_lit.metrics.sets:SetMetric",
+    {
+        "frechet_dino": "anti_i2v_lit.metrics.frechet:FrechetDino",
+        "fvd": "anti_i2v_lit.metrics.frechet:FrechetVideo",
     },
 )
 

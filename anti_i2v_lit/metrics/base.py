@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar, final
 
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics.utilities.data import dim_zero_cat
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from anti_i2v_lit.checks import check_photos
+from anti_i2v_lit.metrics.keyed import KeyedMetric
 from anti_i2v_lit.metrics.requirements import Requirement
 
 
@@ -100,7 +98,7 @@ def check_pair(cloak: Tensor, photo: Tensor) -> None:
     check_photos(cloak[None], "cloak")
 
 
-class Metric(torchmetrics.Metric, ABC, Generic[S]):
+class Metric(KeyedMetric, ABC, Generic[S]):
     """A number per photo or clip, averaged over all ranks.
 
     A variant provides `direction`, `unit`, `source`, `needs` and `_score`; `score`, `update` and
@@ -122,18 +120,6 @@ class Metric(torchmetrics.Metric, ABC, Generic[S]):
     source: ClassVar[str]
     needs: ClassVar[tuple[Requirement, ...]] = ()
     may_be_undefined: ClassVar[bool] = False
-
-    full_state_update = False
-    is_differentiable = False
-
-    values: list[Tensor] | Tensor
-    key_bytes: list[Tensor] | Tensor
-    key_lengths: list[Tensor] | Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in _STATES:
-            self.add_state(name, default=[], dist_reduce_fx="cat")
 
     @abstractmethod
     def _score(self, subject: S) -> float:
@@ -163,69 +149,22 @@ class Metric(torchmetrics.Metric, ABC, Generic[S]):
             ValueError: an undefined value of a metric that is always defined.
         """
         for subject in subjects:
-            value = self.score(subject)
-            name = torch.frombuffer(bytearray(subject.key.encode()), dtype=torch.uint8)
-            for state, entry in (
-                ("values", torch.tensor([value], dtype=torch.float64)),
-                ("key_bytes", name.clone()),
-                ("key_lengths", torch.tensor([len(name)])),
-            ):
-                getattr(self, state).append(entry.to(self.device))
+            self._remember(subject.key, torch.tensor([self.score(subject)], dtype=torch.float64))
 
     @final
     def compute(self) -> Tensor:
         """Mean over the photos of all ranks with a defined value; NaN if there are none."""
-        defined = [v for v in self._by_key().values() if not math.isnan(v)]
+        defined = [v for v in _numbers(self._by_key()).values() if not math.isnan(v)]
         return torch.tensor(sum(defined) / len(defined) if defined else math.nan)
 
     @final
     def per_photo(self) -> dict[str, float]:
         """Key -> value over all ranks, sorted by key; every rank has to call it."""
-        with self.sync_context(
-            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=True
-        ):
-            return self._by_key()
-
-    def _by_key(self) -> dict[str, float]:
-        """Key -> value of the states as they are now.
-
-        Raises:
-            ValueError: one key with two different values.
-        """
-        if isinstance(self.values, list) and not self.values:
-            return {}
-        values = dim_zero_cat(self.values).tolist()
-        text = bytes(dim_zero_cat(self.key_bytes).tolist())
-        found: dict[str, float] = {}
-        start = 0
-        for value, length in zip(values, dim_zero_cat(self.key_lengths).tolist(), strict=True):
-            key, start = text[start : start + length].decode(), start + length
-            if key in found and not _same(found[key], value):
-                raise ValueError(
-                    f"{type(self).__name__}: {key} has the values {found[key]:g} and {value:g}; "
-                    "expected one per key, give each clip a key of its own"
-                )
-            found.setdefault(key, value)
-        return dict(sorted(found.items()))
-
-    def _sync_dist(
-        self, dist_sync_fn: Callable = gather_all_tensors, process_group: Any | None = None
-    ) -> None:
-        # torchmetrics would send float32 for a rank without photos, whatever the others send.
-        for name, dtype in _STATES.items():
-            if len(getattr(self, name)) == 0:
-                setattr(self, name, [torch.zeros(0, dtype=dtype, device=self.device)])
-        super()._sync_dist(dist_sync_fn, process_group)
+        return _numbers(self._gathered())
 
 
-_STATES = {"values": torch.float64, "key_bytes": torch.uint8, "key_lengths": torch.int64}
-
-
-def _same(first: float, second: float) -> bool:
-    """Equal up to what another device's arithmetic may change; NaN equals NaN."""
-    if math.isnan(first) or math.isnan(second):
-        return math.isnan(first) and math.isnan(second)
-    return math.isclose(first, second, rel_tol=1e-3, abs_tol=1e-6)
+def _numbers(rows: Mapping[str, Tensor]) -> dict[str, float]:
+    return {key: row.item() for key, row in rows.items()}
 
 
 def _check_landmarks(landmarks: Tensor | None, shape: tuple[int, ...], name: str) -> None:

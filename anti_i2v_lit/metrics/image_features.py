@@ -60,11 +60,15 @@ class ImageFeatures(ABC):
 
     @final
     @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] in [0, 1] -> features [N, D] as the network gives them."""
+        self._network.to(images.device)
+        return torch.cat([self._encode(batch).float() for batch in images.split(BATCH)])
+
+    @final
     def encode(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] -> unit vectors [N, D], on the images' device."""
-        self._network.to(images.device)
-        parts = [self._encode(batch).float() for batch in images.split(BATCH)]
-        return F.normalize(torch.cat(parts), dim=-1)
+        return F.normalize(self.tokens(images), dim=-1)
 
     @final
     def frames(self, subject: GeneratedClip) -> Tensor:

@@ -20,7 +20,8 @@ _VIT = {
 def write_vit(folder: Path) -> Path:
     """A DINO folder (class ViTModel) for 64-pixel images in patches of 16."""
     torch.manual_seed(0)
-    model = ViTModel(ViTConfig(**_VIT, image_size=64, patch_size=16, initializer_range=0.4))
+    config = ViTConfig(**_VIT, image_size=64, patch_size=16, initializer_range=0.4)
+    model = ViTModel(config, add_pooling_layer=False)
     model.save_pretrained(folder)
     return folder
 

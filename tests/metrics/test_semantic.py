@@ -52,7 +52,8 @@ def resized(pixels: np.ndarray, side: int, how: Image.Resampling) -> Tensor:
 @pytest.mark.parametrize("name", ["dino", "dinov2"])
 def test_dino_features_equal_transformers(name: str, weights: dict[str, Path]) -> None:
     if name == "dino":
-        model, options = ViTModel.from_pretrained(weights[name]), {"interpolate_pos_encoding": True}
+        model = ViTModel.from_pretrained(weights[name], add_pooling_layer=False)
+        options = {"interpolate_pos_encoding": True}
     else:
         model, options = Dinov2Model.from_pretrained(weights[name]), {}
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
