@@ -13,6 +13,11 @@ def state_folder(out: Path) -> Path:
     return out / STATE_FOLDER
 
 
+def logs_folder(out: Path) -> Path:
+    """Records of the runs: `<run>/rank-0000/` with a CSV file and TensorBoard's events."""
+    return state_folder(out) / "logs"
+
+
 def staging_folder(out: Path) -> Path:
     """Written files that are not judged yet; same file system as `out`, so that a rename works."""
     return state_folder(out) / "staging"

@@ -77,8 +77,8 @@ def page(stages: Sequence[Stage], samples: int, devices: int) -> str:
     if cloaked < samples:
         lines += [
             f"`cloak` was given all of them, but stopped after {cloaked:,} for lack of time",
-            "(`--cloak-minutes`). The others got stand-ins (the photo, compressed again, and a row),",
-            "so that `status` and `verify` saw all of them.",
+            "(`--cloak-minutes`). The others got stand-ins (the photo, compressed again, and a",
+            "row), so that `status` and `verify` saw all of them.",
             "",
         ]
     return "\n".join([*lines, *_times(stages), "", *_memory(stages)]) + "\n"

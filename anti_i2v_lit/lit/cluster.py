@@ -59,7 +59,7 @@ def whereabouts() -> dict[str, Any]:
     """Node, job, task and time, stored beside the progress of photos for `status`."""
     task = slurm_task()
     return {
-        "node": socket.gethostname(),
+        "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "job": task.name if task is not None else "",
         "task": task.rank if task is not None else int(os.environ.get("LOCAL_RANK", "0")),
         "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

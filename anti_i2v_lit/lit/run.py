@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from anti_i2v_lit.archive.files import clean_temporaries
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import Claims, FolderInUse
-from anti_i2v_lit.archive.paths import staging_folder, state_folder, sweep
+from anti_i2v_lit.archive.paths import staging_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
 from anti_i2v_lit.cloaking.convoy import PeerLost
 from anti_i2v_lit.data.writing import remove_partials
@@ -25,10 +24,10 @@ from anti_i2v_lit.lit.claiming import restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
-from anti_i2v_lit.lit.images import TensorBoardRecorder
 from anti_i2v_lit.lit.placement import placement_of
 from anti_i2v_lit.lit.plugins import objects
 from anti_i2v_lit.lit.progress import CloakProgress
+from anti_i2v_lit.lit.recording import RunRecorder
 from anti_i2v_lit.lit.sharded import fate_of_others
 from anti_i2v_lit.lit.stopping import StopOnSignal, interruptible
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
@@ -59,7 +58,7 @@ def make_trainer(settings: Settings, out: Path, callbacks: Sequence[pl.Callback]
             "devices": 1,
             "precision": "32-true",
             "max_epochs": 1,
-            "logger": _tensorboard(out),
+            "logger": False,  # `RunRecorder` keeps the records
             "enable_checkpointing": False,
             "enable_model_summary": False,
             "enable_progress_bar": False,
@@ -74,8 +73,12 @@ def make_trainer(settings: Settings, out: Path, callbacks: Sequence[pl.Callback]
         raise ValueError(f"trainer: {error}") from error
 
 
-def _tensorboard(out: Path) -> TensorBoardLogger:
-    return TensorBoardLogger(save_dir=state_folder(out), name="tensorboard", version="")
+def _observers(settings: Settings, out: Path) -> tuple[CloakProgress, list[RunRecorder]]:
+    """What shows and records this rank's work; `trainer.logger=false` asks for no records."""
+    progress = CloakProgress(settings.attack.steps)
+    if settings.trainer.get("logger", True) is False:
+        return progress, []
+    return progress, [RunRecorder(out, progress.pace)]
 
 
 def cloak(
@@ -103,13 +106,12 @@ def cloak(
     try:
         with interruptible():
             data = PhotoDataModule(settings, photos=photos, out=folder)
-            progress = CloakProgress(settings.attack.steps)
-            writer = CloakWriter(
-                settings, out=folder, listeners=(progress.heard,), out_format=out_format
-            )
+            progress, recorders = _observers(settings, folder)
+            heard = (progress.heard, *(recorder.heard for recorder in recorders))
+            writer = CloakWriter(settings, out=folder, listeners=heard, out_format=out_format)
             claims: list[Claims] = []
             stopping = StopOnSignal(lost=lambda: any(held.lost for held in claims))
-            callbacks = [writer, progress, TensorBoardRecorder(), stopping]
+            callbacks = [*recorders, writer, progress, stopping]
             with _quiet_lightning():
                 trainer = make_trainer(settings, folder, callbacks)
                 placement_of(trainer, settings)  # refuses before anything is loaded or launched
