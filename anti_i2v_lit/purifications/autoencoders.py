@@ -26,8 +26,10 @@ from anti_i2v_lit.checkpoints import (
 )
 from anti_i2v_lit.checks import check_in, did_you_mean
 from anti_i2v_lit.purifications.devices import best_device
+from anti_i2v_lit.purifications.taesd import load_tiny, tiny_files
 
 _PREFIX = "first_stage_model."
+_TINY_UNIT_PX = 8
 _LDM_LAYOUT = PACKAGED["dynamicrafter"]
 
 
@@ -69,7 +71,8 @@ def load_reconstructor(model: str) -> Reconstructor:
 
     Args:
         model: "mmdit_128" or "unet_128" for that of a packaged model, or a local folder: a
-            diffusers autoencoder, or a pipeline with one below `vae/`.
+            diffusers autoencoder, a pipeline with one below `vae/`, or the encoder's and the
+            decoder's file of one tiny autoencoder (`taesd_encoder.pth` and so on).
 
     Raises:
         ValueError: unknown name, no such folder, or an autoencoder of another kind.
@@ -88,7 +91,13 @@ def load_reconstructor(model: str) -> Reconstructor:
 def _from_folder(folder: Path) -> Reconstructor:
     config = folder / "config.json"
     if not config.is_file():
-        raise ValueError(f"{folder}: expected a diffusers autoencoder, but config.json is missing")
+        files = tiny_files(folder)
+        if files is not None:
+            return _Network(load_tiny(*files), _TINY_UNIT_PX, _pixels)
+        raise ValueError(
+            f"{folder}: expected a diffusers autoencoder, but config.json is missing, and there "
+            "is no single pair of *_encoder.pth and *_decoder.pth either"
+        )
     settings = json.loads(config.read_text(encoding="utf-8"))
     check_in(str(settings.get("_class_name")), _CLASSES, f"kind of autoencoder in {folder}:")
     cls, round_trip = _CLASSES[settings["_class_name"]]
@@ -139,6 +148,11 @@ def _kl(network: Any, images: Tensor) -> Tensor:
 
 def _tiny(network: Any, images: Tensor) -> Tensor:
     return network.decode(network.encode(images).latents).sample
+
+
+def _pixels(network: Any, images: Tensor) -> Tensor:
+    """Networks whose pixels lie in [0, 1]."""
+    return 2.0 * network(0.5 * (images + 1.0)) - 1.0
 
 
 def _clip_of_one(network: Any, images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     python -m anti_i2v_lit.purifications.train_patch_diffusion --photos DIR --work DIR --out DIR
 
 The same command takes an interrupted training up again. The result is a diffusers folder (a
-`DDPMPipeline`: U-Net in half precision and scheduler). `--held-out DIR` writes the table of the
+`DDPMPipeline`: U-Net in half precision and scheduler). `measure_denoising` makes the table of its
 model card from other photos.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -93,7 +94,8 @@ def main(words: Sequence[str] | None = None) -> None:
     fit(module, arguments.work)
     network = module.result().half()
     assert isinstance(network, UNet2DModel)
-    pipeline = DDPMPipeline(unet=network, scheduler=new_scheduler())
+    scheduler: Any = new_scheduler()
+    pipeline = DDPMPipeline(unet=network, scheduler=scheduler)
     pipeline.save_pretrained(arguments.out, variant="fp16")
     print(f"{module.global_step} steps, {module.seconds_spent / 60:.1f} min -> {arguments.out}")
 

@@ -40,7 +40,8 @@ class VaeRoundTrip(Purification):
 
         Attributes:
             model: "mmdit_128" or "unet_128" for a packaged model's autoencoder, or a diffusers
-                folder of an `AutoencoderKL`, `AutoencoderTiny` or `AutoencoderKLCogVideoX`.
+                folder of an `AutoencoderKL`, `AutoencoderTiny` or `AutoencoderKLCogVideoX`, or
+                one with the two files of a TAESD.
             work_px: shorter side during the round trip, pixels; 0 for the photo's own.
         """
 

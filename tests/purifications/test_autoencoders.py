@@ -66,6 +66,22 @@ def test_folders_of_diffusers_autoencoders_are_taken(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded.reconstruct(images), wanted, atol=1e-5, rtol=0)
 
 
+def test_a_published_tiny_autoencoder_keeps_what_it_is_known_to_keep(real_data: Path) -> None:
+    """31.19 dB on the astronaut was measured with other code before this was written."""
+    image = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)[None] / 255.0
+    found = load_reconstructor(str(real_data / "models")).reconstruct(image)
+    assert peak_signal_noise_ratio(image.numpy(), found.numpy(), data_range=1.0) == pytest.approx(
+        31.19, abs=0.05
+    )
+
+
+def test_broken_tiny_autoencoders_are_refused(tmp_path: Path) -> None:
+    for half in ("encoder", "decoder"):
+        torch.save({"0.weight": torch.zeros(3)}, tmp_path / f"taesd_{half}.pth")
+    with pytest.raises(ValueError, match="not a tiny autoencoder"):
+        load_reconstructor(str(tmp_path))
+
+
 class Negative:
     """An "autoencoder" that is easy to foresee."""
 
