@@ -18,17 +18,16 @@ from anti_i2v_lit.bench.plan import (
     protected_folder,
     variant_settings,
 )
+from anti_i2v_lit.bench.purify import purifications_named, rows_named
 from anti_i2v_lit.bench.table_pages import write_pages
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.writing import output_names
 from anti_i2v_lit.evaluation.judge import build_judge, weights_folder
-from anti_i2v_lit.evaluation.run import NO_PURIFICATION, Evaluator, Trials
+from anti_i2v_lit.evaluation.run import Evaluator, Trials
 from anti_i2v_lit.evaluation.store import ResultStore
 from anti_i2v_lit.generators import GENERATORS
 from anti_i2v_lit.generators.base import VideoGenerator
-from anti_i2v_lit.purifications import PURIFICATIONS
-from anti_i2v_lit.purifications.base import Purification
 
 
 @dataclass(kw_only=True)
@@ -40,8 +39,8 @@ class TableOptions:
         sampling_steps: denoising steps per clip; 0 for the plan's.
         num_seeds: clips per photo, prompt and purification.
         batch_size: clips made together.
-        purifications: names; "none" for nothing. Each runs at its full severity. Empty for the
-            plan's.
+        purifications: names of purifications, each at its full severity, and of gauntlets; "none"
+            for nothing. Empty for the plan's.
         weights: folder of the judges' weights; None for $ANTI_I2V_DATA/models or ../shared/data.
     """
 
@@ -57,14 +56,9 @@ class TableOptions:
         check_at_least(self.num_seeds, 1, "--seeds")
         check_at_least(self.sampling_steps, 0, "--sampling-steps")
 
-    def purifications_of(self, plan: TablePlan) -> dict[str, Purification | None]:
-        """Name -> what happens to a file first.
-
-        Raises:
-            ValueError: an unknown name.
-        """
-        names = self.purifications or plan.purifications
-        return {name: _purification(name) for name in names}
+    def names_of(self, plan: TablePlan) -> list[str]:
+        """Purifications and gauntlets that are run."""
+        return self.purifications or plan.purifications
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +94,8 @@ def amount_of(
         done = sum((folder / name).is_file() for name in names)
         steps += settings.attack.steps * len(chosen)
         left += settings.attack.steps * (len(chosen) - done)
-    kinds = len(plan.attackers) * len(options.purifications_of(plan)) * (1 + len(plan.rows))
+    num_purifications = len(rows_named(options.names_of(plan)))
+    kinds = len(plan.attackers) * num_purifications * (1 + len(plan.rows))
     clips = kinds * len(chosen) * len(plan.prompts) * options.num_seeds
     judged = sum(1 for path in out.glob("results/results*.jsonl") for _ in path.open("rb"))
     return Amount(
@@ -138,7 +133,7 @@ def make_table(
         Interrupted: stopped by a signal; the same call continues.
     """
     chosen = choose_photos(photos, out, options.count)
-    options.purifications_of(plan)  # an unknown name must not show after hours of cloaking
+    rows_named(options.names_of(plan))  # an unknown name must not show after hours of cloaking
     nodes = {
         label: _with_steps(node, options.sampling_steps) for label, node in plan.attackers.items()
     }
@@ -168,7 +163,7 @@ def _evaluator(
         generator=generator,
         generator_identity={"model": fingerprint(node)},
         judge=build_judge(weights_folder(options.weights), generator.encode),
-        purifications=options.purifications_of(plan),
+        purifications=purifications_named(options.names_of(plan), min(generator.view_size)),
         trials=Trials(
             prompts=list(plan.prompts),
             seeds=list(range(options.num_seeds)),
@@ -181,10 +176,6 @@ def _evaluator(
 
 def _with_steps(node: Mapping[str, Any], sampling_steps: int) -> dict[str, Any]:
     return {**node, "num_inference_steps": sampling_steps} if sampling_steps else dict(node)
-
-
-def _purification(name: str) -> Purification | None:
-    return None if name == NO_PURIFICATION else PURIFICATIONS.build({"name": name})
 
 
 def _facts(
@@ -206,7 +197,7 @@ def _facts(
         + "; ".join(f'"{prompt}"' for prompt in plan.prompts),
         *generators,
         "settings over the defaults: " + (", ".join(overrides) or "none"),
-        f"purifications at full severity: {', '.join(options.purifications_of(plan))}",
+        f"purifications: {', '.join(options.names_of(plan))}",
         "protected folders: " + ", ".join(folder.name for folder in folders.values()),
         f"anti-i2v-lit {__version__}, torch {torch.__version__}",
     ]

@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--purify",
         default="",
-        help="what happens to a file first: purifications separated by commas, none for nothing; "
-        "default: the list's",
+        help="what happens to a file first: purifications and gauntlets separated by commas, none "
+        "for nothing; default: the list's",
     )
     parser.add_argument(
         "--weights", type=Path, help="folder of face networks and TAEF2; absent ones are left out"

@@ -18,11 +18,11 @@ from anti_i2v_lit.bench.plan import (
     read_plan,
     variant_settings,
 )
+from anti_i2v_lit.bench.purify import rows_named
 from anti_i2v_lit.cli.main import main
 from anti_i2v_lit.data.folder import scan
 from anti_i2v_lit.evaluation.columns import COLUMNS
 from anti_i2v_lit.miniatures import tiny_cogvideox
-from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.settings import load_settings
 from tests.bench.test_first_frames import write_clip
 
@@ -230,7 +230,7 @@ def test_the_lists_are_package_data() -> None:
 def test_shipped_lists_resolve_and_name_their_command(name: str) -> None:
     path = list_path(name)
     plan = read_plan(path)
-    assert all(p == "none" or p in PURIFICATIONS.names() for p in plan.purifications)
+    assert rows_named(plan.purifications)
     found = variant_settings(plan, [])
     digests = {n: s.digest() for n, s in found.items()}
     assert len(set(digests.values())) == len(digests) or name == "ablation"

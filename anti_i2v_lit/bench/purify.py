@@ -1,0 +1,74 @@
+"""Purifications of a table by name: single ones at full severity, and the rows of gauntlets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.purifications import PURIFICATIONS
+from anti_i2v_lit.purifications.base import Purification
+from anti_i2v_lit.purifications.gauntlets import GAUNTLETS, GauntletRow, gauntlet
+from anti_i2v_lit.purifications.working_size import DEFAULT_WORK_PX
+
+NONE = "none"
+
+
+@final
+class AtSeverity(Purification):
+    """A purification whose full severity is a share of the inner one's.
+
+    Args:
+        inner: the purification.
+        share: severity of `inner` that stands for 1 here, in [0, 1].
+    """
+
+    def __init__(self, inner: Purification, share: float) -> None:
+        self.inner, self.share = inner, share
+
+    @property
+    def is_differentiable(self) -> bool:
+        """As the inner one."""
+        return self.inner.is_differentiable
+
+    def _purify(self, photos: Tensor, severity: float, generator: torch.Generator) -> Tensor:
+        return self.inner.purify(photos, self.share * severity, generator)
+
+
+def rows_named(names: Sequence[str], work_px: int = DEFAULT_WORK_PX) -> dict[str, GauntletRow]:
+    """Label -> row of single purifications and of all rows of gauntlets, each label once.
+
+    Args:
+        names: "none", names of purifications, or names of gauntlets.
+        work_px: shorter side at which networks purify, pixels.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    found: dict[str, GauntletRow] = {}
+    for name in names:
+        if name in GAUNTLETS:
+            rows = gauntlet(name, work_px=work_px)
+        elif name == NONE:
+            rows = (GauntletRow(label=NONE, config=None, severity=0.0),)
+        else:
+            PURIFICATIONS.load(name)
+            rows = (GauntletRow(label=name, config={"name": name}),)
+        for row in rows:
+            found.setdefault(row.label, row)
+    return found
+
+
+def purifications_named(names: Sequence[str], work_px: int) -> dict[str, Purification | None]:
+    """Label -> what happens to a file, to be run at severity 1; None for nothing.
+
+    Raises:
+        ValueError: an unknown name, or a network whose weights are missing.
+    """
+    found: dict[str, Purification | None] = {}
+    for label, row in rows_named(names, work_px).items():
+        inner = row.build()
+        found[label] = None if inner is None else AtSeverity(inner, row.severity)
+    return found

@@ -1,0 +1,43 @@
+"""Names of a table's purifications: single ones, gauntlets, and their severities."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anti_i2v_lit.bench.purify import purifications_named, rows_named
+from anti_i2v_lit.purifications import PURIFICATIONS
+from anti_i2v_lit.purifications.gauntlets import gauntlet
+
+
+def test_gauntlets_are_spelled_out_and_every_label_comes_once() -> None:
+    quick = [row.label for row in gauntlet("quick")]
+    found = rows_named(["none", "quick", "blur", "written"])
+    assert list(found)[: len(quick)] == quick and "blur" in found
+    assert set(found) == {*quick, "blur", *(row.label for row in gauntlet("written"))}
+    with pytest.raises(ValueError, match="unknown purification 'wash'"):
+        rows_named(["wash"])
+
+
+def test_a_row_runs_at_its_own_severity() -> None:
+    photos = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    made = purifications_named(["quick"], 32)
+    assert made["none"] is None
+    for row in gauntlet("quick", work_px=32):
+        inner, ours = row.build(), made[row.label]
+        if inner is None or ours is None:
+            continue
+        seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
+        expected = inner.purify(photos, row.severity, seeds[0])
+        torch.testing.assert_close(ours.purify(photos, 1.0, seeds[1]), expected, rtol=0, atol=0)
+        assert ours.is_differentiable == inner.is_differentiable
+        assert not torch.equal(expected, photos)
+
+
+def test_a_single_name_is_the_purification_at_full_severity() -> None:
+    photos = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    made = purifications_named(["blur"], 32)["blur"]
+    assert made is not None
+    generator = torch.Generator()
+    expected = PURIFICATIONS.build({"name": "blur"}).purify(photos, 1.0, generator)
+    torch.testing.assert_close(made.purify(photos, 1.0, generator), expected, rtol=0, atol=0)
