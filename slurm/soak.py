@@ -19,14 +19,12 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +33,14 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from slurm.disturbing import Disturber, Event  # noqa: E402
 from slurm.local_cluster import LocalCluster  # noqa: E402
 
 SHARDS, PHOTOS_PER_SHARD = 8, 8
 PHOTOS = SHARDS * PHOTOS_PER_SHARD
 PARTS = 4
-LIMIT_SECONDS = 2400
-OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+# So many that the work lasts longer than the events take.
+STEPS = 120
 SITE = {
     "partition": "main",
     "time": "01:00:00",
@@ -53,7 +52,7 @@ SITE = {
 SETTINGS = {
     "space": {"name": "dual", "low_frequency": {"frequency_share": 0.125, "budget_share": 0.5}},
     "objectives": [{"name": "denoising"}, {"name": "ira_latent", "direction": "away"}],
-    "attack": {"steps": 8, "checkpoint_every": 1, "num_draws": 1, "num_verification_draws": 1},
+    "attack": {"steps": STEPS, "checkpoint_every": 1, "num_draws": 1, "num_verification_draws": 1},
     "framing": {"canvas_side_px": 48},
     "gate": {"min_psnr_db": 0, "min_ssim": 0, "max_ciede2000": 0, "max_lpips": 0},
     "trainer": {"accelerator": "cpu", "logger": False},
@@ -62,23 +61,12 @@ SETTINGS["attack"]["momentum"] = 0.0  # type: ignore[index]
 
 
 @dataclass(kw_only=True)
-class Event:
-    """One disturbance: when, what, to what, and how far the work was."""
-
-    seconds: float
-    mode: str
-    kind: str
-    target: str
-    done: int
-    in_flight: str
-
-
-@dataclass(kw_only=True)
 class Result:
     """What became of one mode."""
 
     mode: str
     seconds: float
+    events: str
     states: str
     restarts: int
     same_shards: int
@@ -88,195 +76,10 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether every photo is there once, with the bytes of the undisturbed run."""
+        """Whether all events happened, and every photo is there once, with the calm run's bytes."""
+        fired, _, asked = self.events.partition(" of ")
         counts = (self.same_shards, self.rows, self.keys, self.findings)
-        return counts == (SHARDS, PHOTOS, PHOTOS, 0)
-
-
-class Disturber:
-    """Disturbs one job until its events are used up, then waits for its end.
-
-    Args:
-        cluster: the cluster.
-        job: id of the job.
-        mode: "array" or "nodes".
-        out: folder of the cloaks.
-        chance: decides what happens when.
-    """
-
-    def __init__(
-        self, cluster: LocalCluster, job: str, mode: str, out: Path, chance: random.Random
-    ) -> None:
-        self.cluster, self.job, self.mode, self.out = cluster, job, mode, out
-        self.chance = chance
-        self.events: list[Event] = []
-        self.began = time.monotonic()
-        self._shortened: list[str] = []
-        self.kinds: dict[str, Callable[[str, str], str]] = {
-            "warning (scancel --signal)": self._warn,
-            "requeue by the operator": self._requeue,
-            "kill -9 of a task": self._kill_task,
-            "node killed": self._kill_node,
-            "time limit": self._time_limit,
-            "controller restarted": self._restart_controller,
-        }
-
-    def run(self, events: int) -> None:
-        """Fire the events, each after new progress, spread over the work; wait for the end.
-
-        Raises:
-            RuntimeError: the job does not come to its end.
-        """
-        kinds = list(self.kinds) * (events // len(self.kinds))
-        kinds += self.chance.sample(list(self.kinds), events % len(self.kinds))
-        self.chance.shuffle(kinds)
-        moments = sorted(self.chance.randrange(0, PHOTOS - 8) for _ in range(events))
-        seen = ""
-        for kind, moment in zip(kinds, moments, strict=True):
-            self._until(lambda m=moment, s=seen: self._due(m, s))  # type: ignore[misc]
-            if self._over():
-                print("the work was done before all events", flush=True)
-                return
-            time.sleep(self.chance.uniform(0.0, 1.5))
-            self._fire(kind)
-            seen = self._progress()
-        self._until(self._over)
-
-    def _due(self, moment: int, seen: str) -> bool:
-        self._lengthen()
-        new = self._progress() != seen and bool(self._running())
-        return self._over() or (new and self._done() >= moment)
-
-    def _fire(self, kind: str) -> None:
-        running = self._running()
-        if not running:
-            return
-        job, nodes = self.chance.choice(running)
-        done, steps = self._done(), self._in_flight()
-        target = self.kinds[kind](job, nodes)
-        event = Event(
-            seconds=time.monotonic() - self.began,
-            mode=self.mode,
-            kind=kind,
-            target=target,
-            done=done,
-            in_flight=steps,
-        )
-        self.events.append(event)
-        print(f"{event.seconds:6.1f} s  {kind}: {target} ({done} photos done)", flush=True)
-
-    def _warn(self, job: str, nodes: str) -> str:
-        self.cluster.run("scancel", "--signal=USR1", job, check=False)
-        return f"job {job}"
-
-    def _requeue(self, job: str, nodes: str) -> str:
-        self.cluster.run("scontrol", "requeue", job, check=False)
-        return f"job {job}"
-
-    def _kill_task(self, job: str, nodes: str) -> str:
-        found = self._tasks(job)
-        if not found:
-            return f"job {job}: no task was up"
-        pid, rank = self.chance.choice(found)
-        os.kill(pid, signal.SIGKILL)
-        return f"job {job}, task {rank}"
-
-    def _kill_node(self, job: str, nodes: str) -> str:
-        node = self.chance.choice(["n1", "n2"]) if self.mode == "nodes" else nodes
-        self.cluster.kill_node(node)
-        time.sleep(1)
-        self.cluster.start_node(node)
-        return f"{node} (job {job})"
-
-    def _time_limit(self, job: str, nodes: str) -> str:
-        """Move the end of the job so near that SLURM warns it at its next look at the clock."""
-        text = self.cluster.run("scontrol", "-o", "show", "job", job)
-        days = re.findall(r"RunTime=(?:(\d+)-)?(\d+):(\d+):", text)
-        hours, minutes = (int(days[0][1]), int(days[0][2])) if days else (0, 0)
-        limit = 60 * hours + minutes + 1
-        self.cluster.run("scontrol", "update", f"jobid={job}", f"timelimit={limit}")
-        self._shortened.append(job)
-        before = self._restarts(job)
-        self._until(lambda: self._over() or self._restarts(job) > before, 150)
-        return f"job {job}, {limit} min"
-
-    def _lengthen(self) -> None:
-        """Give jobs that were requeued at their limit the usual time again."""
-        while self._shortened:
-            job = self._shortened.pop()
-            self.cluster.run("scontrol", "update", f"jobid={job}", "timelimit=60", check=False)
-
-    def _restart_controller(self, job: str, nodes: str) -> str:
-        self.cluster.restart_controller()
-        return "slurmctld"
-
-    def _restarts(self, job: str) -> int:
-        text = self.cluster.run("scontrol", "-o", "show", "job", job, check=False)
-        return sum(map(int, re.findall(r"Restarts=(\d+)", text)))
-
-    def restarts(self) -> int:
-        """How often SLURM started the job, or its tasks, again."""
-        return self._restarts(self.job)
-
-    def states(self) -> list[str]:
-        """States of the job, one per task of an array."""
-        text = self.cluster.run("scontrol", "-o", "show", "job", self.job, check=False)
-        return re.findall(r"JobState=(\w+)", text)
-
-    def _running(self) -> list[tuple[str, str]]:
-        text = self.cluster.run("squeue", "-h", "-t", "R", "-o", "%i %N", check=False)
-        pairs = [line.split() for line in text.splitlines() if len(line.split()) == 2]
-        return [(i, nodes) for i, nodes in pairs if i.partition("_")[0] == self.job]
-
-    def _tasks(self, job: str) -> list[tuple[int, str]]:
-        """(process id, rank) of the job's tasks, which have this cluster in their environment."""
-        array, _, index = job.partition("_")
-        wanted = {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={index}"}
-        wanted = wanted if index else {f"SLURM_JOB_ID={job}"}
-        wanted.add(f"SLURM_CONF={self.cluster.config}")
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
-                command = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            known = dict(word.partition("=")[::2] for word in words)
-            program = b"python" in command.split(b"\0")[0] and b"cloak" in command
-            if wanted <= set(words) and program and known.get("SLURM_STEP_ID") == "0":
-                found.append((int(folder.name), known.get("SLURM_PROCID", "?")))
-        return found
-
-    def _over(self) -> bool:
-        states = self.states()
-        return bool(states) and set(states) <= OVER
-
-    def _done(self) -> int:
-        path = self.out / "manifest.jsonl"
-        return path.read_bytes().count(b"\n") if path.exists() else 0
-
-    def _progress(self) -> str:
-        folder = self.out / ".anti_i2v" / "in_flight"
-        names = sorted(f"{p.name} {p.stat().st_mtime_ns}" for p in folder.glob("*.safetensors"))
-        return f"{self._done()} {names}"
-
-    def _in_flight(self) -> str:
-        from anti_i2v_lit.archive.in_flight import InFlightStore
-
-        found = InFlightStore(self.out).peek()
-        return ", ".join(f"{'+'.join(g.keys)} at {g.facts.get('step')}" for g in found) or "none"
-
-    def _until(self, ready: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                if ready():
-                    return
-            except FileNotFoundError:
-                pass  # a file in flight was replaced meanwhile
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no end after {seconds} s: {self.states()}")
-            time.sleep(0.5)
+        return fired == asked and counts == (SHARDS, PHOTOS, PHOTOS, 0)
 
 
 def make_inputs(work: Path) -> None:
@@ -319,7 +122,7 @@ def snapshot(target: Path) -> Path:
     return target
 
 
-def judge(mode: str, out: Path, calm: Path, disturber: Disturber) -> Result:
+def judge(mode: str, out: Path, calm: Path, disturber: Disturber, events: int) -> Result:
     """Compare with the undisturbed run."""
     from anti_i2v_lit.archive.ledger import Ledger
     from anti_i2v_lit.archive.verify import verify
@@ -333,6 +136,7 @@ def judge(mode: str, out: Path, calm: Path, disturber: Disturber) -> Result:
     return Result(
         mode=mode,
         seconds=time.monotonic() - disturber.began,
+        events=f"{len(disturber.events)} of {events}",
         states=", ".join(f"{count} {state}" for state, count in states.items()),
         restarts=disturber.restarts(),
         same_shards=same,
@@ -356,14 +160,15 @@ def report(events: list[Event], results: list[Result], seed: int) -> str:
         f"python slurm/soak.py --out docs/soak.md --seed {seed}",
         "```",
         "",
-        "| mode | seconds | jobs at the end | starts again | shards equal | rows | photos |"
-        " findings of verify | passed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| mode | seconds | events | jobs at the end | starts again | shards equal | rows |"
+        " photos | findings of verify | passed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in results:
         lines.append(
-            f"| {r.mode} | {r.seconds:.0f} | {r.states} | {r.restarts} | {r.same_shards} of "
-            f"{SHARDS} | {r.rows} | {r.keys} | {r.findings} | {'yes' if r.good else 'NO'} |"
+            f"| {r.mode} | {r.seconds:.0f} | {r.events} | {r.states} | {r.restarts} |"
+            f" {r.same_shards} of {SHARDS} | {r.rows} | {r.keys} | {r.findings} |"
+            f" {'yes' if r.good else 'NO'} |"
         )
     lines += [
         "",
@@ -407,12 +212,13 @@ def soak(work: Path, modes: list[str], events: int, seed: int) -> tuple[str, boo
                 words, env=environment, cwd=code, check=True, capture_output=True, text=True
             ).stdout
             job = re.findall(r"job (\d+):", shown)[0]
-            disturber = Disturber(cluster, job, mode, out, random.Random(f"{seed} {mode}"))
+            chance = random.Random(f"{seed} {mode}")
+            disturber = Disturber(cluster, job, mode, out, PHOTOS, chance)
             disturber.run(events)
             log += disturber.events
             if calm.wait() != 0:
                 raise RuntimeError("the undisturbed run failed")
-            results.append(judge(mode, out, work / "calm", disturber))
+            results.append(judge(mode, out, work / "calm", disturber, events))
             print(results[-1], flush=True)
     finally:
         cluster.stop()
