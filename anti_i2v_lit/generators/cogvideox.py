@@ -19,8 +19,8 @@ from anti_i2v_lit.checkpoints import (
     quiet_loading,
     torch_dtype,
 )
-from anti_i2v_lit.checks import check_at_least, check_photos
-from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.generators.latent import PipelineGenerator
 from anti_i2v_lit.miniatures import tiny_cogvideox
 
 
@@ -61,7 +61,7 @@ class CogVideoXGeneratorConfig:
         check_at_least(self.width, 0, "width")
 
 
-class CogVideoXGenerator(VideoGenerator):
+class CogVideoXGenerator(PipelineGenerator):
     """The diffusers `CogVideoXImageToVideoPipeline`, called once per batch.
 
     Yang et al. 2024, "CogVideoX", arXiv 2408.06072.
@@ -82,18 +82,11 @@ class CogVideoXGenerator(VideoGenerator):
         pipeline: CogVideoXImageToVideoPipeline | None = None,
     ) -> None:
         self.config = config
-        self.pipeline = _load(config) if pipeline is None else pipeline
-        if config.device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        else:
-            device = config.device
-        self.pipeline.to(device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        settings: Any = self.pipeline.transformer.config
-        self._frames = config.num_frames or settings.sample_frames
-        self._size = cogvideox_view_size(
-            settings, self.pipeline.vae_scale_factor_spatial, config.height, config.width
-        )
+        loaded = _load(config) if pipeline is None else pipeline
+        settings: Any = loaded.transformer.config
+        ratio = loaded.vae_scale_factor_spatial
+        size = cogvideox_view_size(settings, ratio, config.height, config.width)
+        super().__init__(loaded, config.device, size, config.num_frames or settings.sample_frames)
         self._check_length()
 
     def _check_length(self) -> None:
@@ -112,28 +105,15 @@ class CogVideoXGenerator(VideoGenerator):
         config = CogVideoXGeneratorConfig(num_inference_steps=2, device="cpu")
         return cls(config, tiny_cogvideox(num_frames=9))
 
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the photos it takes and of the frames it makes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self._frames
-
     def _guidance(self) -> float:
         own = 1.0 if self.config.path == "embedded" else 6.0
         return self.config.guidance_scale or own
 
-    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        if tuple(photos.shape[-2:]) != self._size:
-            raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
+    def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         # One generator per photo, on the CPU: the pipeline then draws each photo's noise from its
         # own, so that neither the batch nor the device changes a clip's random numbers.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        pipeline: Any = self.pipeline
-        return pipeline(
+        return self.pipeline(
             image=photos,
             prompt=list(prompts),
             height=self._size[0],
@@ -145,36 +125,6 @@ class CogVideoXGenerator(VideoGenerator):
             max_sequence_length=self.pipeline.transformer.config.max_text_seq_length,
             output_type="pt",
         ).frames
-
-    @torch.no_grad()
-    def encode(self, photos: Tensor) -> Tensor:
-        """Photos as latents, the mean of the posterior, unscaled.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, C, H / ratio, W / ratio], float32, on the CPU.
-        """
-        check_photos(photos)
-        vae: Any = self.pipeline.vae
-        images = (2.0 * photos - 1.0).to(device=vae.device, dtype=vae.dtype)[:, :, None]
-        return vae.encode(images).latent_dist.mode()[:, :, 0].float().cpu()
-
-    @torch.no_grad()
-    def reconstruct(self, photos: Tensor) -> Tensor:
-        """Photos through the autoencoder alone: the best a clip can look.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, 3, H, W] in [0, 1], float32, on the CPU.
-        """
-        vae: Any = self.pipeline.vae
-        latents = self.encode(photos).to(device=vae.device, dtype=vae.dtype)[:, :, None]
-        decoded = vae.decode(latents).sample[:, :, 0]
-        return (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
 
 
 def _load(config: CogVideoXGeneratorConfig) -> CogVideoXImageToVideoPipeline:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from anti_i2v_lit.checkpoints import EMBEDDED, torch_dtype
-from anti_i2v_lit.checks import check_at_least, check_between, check_in, check_photos
-from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.checks import check_at_least, check_between, check_in
 from anti_i2v_lit.generators.dynamicrafter_sampling import SPACINGS, ddim_steps, guided, take
+from anti_i2v_lit.generators.latent import LatentGenerator, device_for
 from anti_i2v_lit.surrogates.dynamicrafter.loading import DynamiCrafterParts, load_parts
 from anti_i2v_lit.surrogates.dynamicrafter.miniature import tiny_parts
 from anti_i2v_lit.surrogates.dynamicrafter.model import Schedule
@@ -79,7 +79,7 @@ class DynamiCrafterGeneratorConfig:
             check_at_least(getattr(self, name), 0, name)
 
 
-class DynamiCrafterGenerator(VideoGenerator):
+class DynamiCrafterGenerator(LatentGenerator):
     """DynamiCrafter sampled by DDIM as in the authors' `scripts/evaluation/inference.py`.
 
     Xing et al. 2023, "DynamiCrafter", arXiv 2310.12190. Without guidance means the empty prompt
@@ -103,10 +103,11 @@ class DynamiCrafterGenerator(VideoGenerator):
         if parts is None:
             parts = load_parts(config.path, config.size, torch_dtype(config.dtype))
         self.config, self._parts = config, parts
-        if config.device == "auto":
-            self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        else:
-            self._device = torch.device(config.device)
+        super().__init__(
+            view_size_of(parts.settings, config.height, config.width),
+            clip_length(parts.settings, config.num_frames),
+        )
+        self._device = device_for(config.device)
         networks: tuple[nn.Module, ...] = (
             parts.unet,
             parts.first_stage,
@@ -116,8 +117,6 @@ class DynamiCrafterGenerator(VideoGenerator):
         for network in networks:
             network.to(self._device).eval()
         self._dtype = next(parts.unet.parameters()).dtype
-        self._frames = clip_length(parts.settings, config.num_frames)
-        self._size = view_size_of(parts.settings, config.height, config.width)
         self._fps = config.fps or parts.unet.settings.default_fs
         trailing = parts.settings.zero_snr
         own_spacing = "uniform_trailing" if trailing else "uniform"
@@ -136,19 +135,7 @@ class DynamiCrafterGenerator(VideoGenerator):
         config = DynamiCrafterGeneratorConfig(num_inference_steps=2, device="cpu")
         return cls(config, tiny_parts())
 
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the photos it takes and of the frames it makes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self._frames
-
-    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        if tuple(photos.shape[-2:]) != self._size:
-            raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
+    def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         # One generator per photo, on the CPU, so that neither the batch nor the device changes a
         # clip's random numbers.
         sources = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -203,30 +190,11 @@ class DynamiCrafterGenerator(VideoGenerator):
         ]
         return (torch.cat(decoded) / 2.0 + 0.5).unflatten(0, (len(latents), -1))
 
-    @torch.no_grad()
-    def encode(self, photos: Tensor) -> Tensor:
-        """Photos as latents, the mean of the posterior, unscaled.
+    def _to_latents(self, images: Tensor) -> Tensor:
+        pixels = images.to(device=self._device, dtype=self._dtype)
+        return self._parts.first_stage.moments(pixels).chunk(2, dim=1)[0]
 
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, C, H / ratio, W / ratio], float32, on the CPU.
-        """
-        check_photos(photos)
-        pixels = (2.0 * photos - 1.0).to(device=self._device, dtype=self._dtype)
-        return self._parts.first_stage.moments(pixels).chunk(2, dim=1)[0].float().cpu()
-
-    @torch.no_grad()
-    def reconstruct(self, photos: Tensor) -> Tensor:
-        """Photos through the autoencoder alone: the best a clip can look.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, 3, H, W] in [0, 1], float32, on the CPU.
-        """
-        latents = self.encode(photos).to(device=self._device, dtype=self._dtype)
-        decoded = self._parts.first_stage.decode(latents)
-        return (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
+    def _to_images(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        del size  # that of the latents
+        entered = latents.to(device=self._device, dtype=self._dtype)
+        return self._parts.first_stage.decode(entered)

@@ -18,8 +18,8 @@ from anti_i2v_lit.checkpoints import (
     quiet_loading,
     torch_dtype,
 )
-from anti_i2v_lit.checks import check_at_least, check_photos
-from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.generators.latent import PipelineGenerator
 from anti_i2v_lit.miniatures.ltx import tiny_ltx
 
 # The pipeline's own.
@@ -69,7 +69,7 @@ class LTXGeneratorConfig:
         check_at_least(self.frame_rate, 1.0, "frame_rate")
 
 
-class LTXGenerator(VideoGenerator):
+class LTXGenerator(PipelineGenerator):
     """The diffusers `LTXImageToVideoPipeline`, called once per photo.
 
     HaCohen et al. 2024, "LTX-Video", arXiv 2501.00103.
@@ -88,22 +88,12 @@ class LTXGenerator(VideoGenerator):
         self, config: LTXGeneratorConfig, pipeline: LTXImageToVideoPipeline | None = None
     ) -> None:
         self.config = config
-        self.pipeline = _load(config) if pipeline is None else pipeline
-        if config.device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        else:
-            device = config.device
-        self.pipeline.to(device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        self._size = free_view_size(
-            config.height,
-            config.width,
-            _OWN_SIZE,
-            self.pipeline.vae_spatial_compression_ratio,
-        )
-        self._frames = config.num_frames or _OWN_FRAMES
-        ratio = self.pipeline.vae_temporal_compression_ratio
-        check_clip_length(self._frames, ratio, 1 + ratio)
+        loaded = _load(config) if pipeline is None else pipeline
+        unit = loaded.vae_spatial_compression_ratio
+        size = free_view_size(config.height, config.width, _OWN_SIZE, unit)
+        super().__init__(loaded, config.device, size, config.num_frames or _OWN_FRAMES)
+        ratio = loaded.vae_temporal_compression_ratio
+        check_clip_length(self.num_frames, ratio, 1 + ratio)
 
     @classmethod
     def tiny(cls) -> Self:
@@ -113,19 +103,7 @@ class LTXGenerator(VideoGenerator):
         )
         return cls(config, tiny_ltx())
 
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the photos it takes and of the frames it makes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self._frames
-
-    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        if tuple(photos.shape[-2:]) != self._size:
-            raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
+    def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         clips = [
             self._clip(photo, prompt, seed)
             for photo, prompt, seed in zip(photos, prompts, seeds, strict=True)
@@ -133,8 +111,7 @@ class LTXGenerator(VideoGenerator):
         return torch.cat(clips)
 
     def _clip(self, photo: Tensor, prompt: str, seed: int) -> Tensor:
-        pipeline: Any = self.pipeline
-        device = pipeline.device
+        device = self.pipeline.device
         # Decoders that take a timestep get noise from a generator on their own device, and some
         # from the global one; all other noise is the same on every device.
         source = device if self._decodes_at_a_timestep else "cpu"
@@ -143,7 +120,7 @@ class LTXGenerator(VideoGenerator):
             decoding = {"decode_timestep": _DECODE_TIMESTEP, "decode_noise_scale": _DECODE_NOISE}
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            return pipeline(
+            return self.pipeline(
                 image=photo[None],
                 prompt=prompt,
                 negative_prompt=self.config.negative_prompt,
@@ -163,41 +140,16 @@ class LTXGenerator(VideoGenerator):
         settings: Any = self.pipeline.vae.config
         return bool(settings.timestep_conditioning)
 
-    @torch.no_grad()
-    def encode(self, photos: Tensor) -> Tensor:
-        """Photos as latents, the mean of the posterior, unscaled.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of 32.
-
-        Returns:
-            [B, C, H / 32, W / 32], float32, on the CPU.
-        """
-        check_photos(photos)
-        vae: Any = self.pipeline.vae
-        images = (2.0 * photos - 1.0).to(device=vae.device, dtype=vae.dtype)[:, :, None]
-        return vae.encode(images).latent_dist.mode()[:, :, 0].float().cpu()
-
-    @torch.no_grad()
-    def reconstruct(self, photos: Tensor) -> Tensor:
-        """Photos through the autoencoder alone: the best a clip can look.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of 32.
-
-        Returns:
-            [B, 3, H, W] in [0, 1], float32, on the CPU.
-        """
-        vae: Any = self.pipeline.vae
-        latents = self.encode(photos).to(device=vae.device, dtype=vae.dtype)[:, :, None]
+    def _to_images(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        del size  # that of the latents
+        entered, vae = self._entered(latents)[:, :, None], self.pipeline.vae
         timestep = None
         if self._decodes_at_a_timestep:
-            timestep = latents.new_full((len(latents),), _DECODE_TIMESTEP)
+            timestep = entered.new_full((len(entered),), _DECODE_TIMESTEP)
         # Some decoders add noise of the global generator.
         with torch.random.fork_rng(devices=[vae.device] if vae.device.type == "cuda" else []):
             torch.manual_seed(0)
-            decoded = vae.decode(latents, timestep).sample[:, :, 0]
-        return (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
+            return vae.decode(entered, timestep).sample[:, :, 0]
 
 
 def _load(config: LTXGeneratorConfig) -> LTXImageToVideoPipeline:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from anti_i2v_lit.checkpoints import torch_dtype
-from anti_i2v_lit.checks import check_at_least, check_photos
-from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.generators.latent import LatentGenerator, device_for
 from anti_i2v_lit.surrogates.masked_text import split_mark
 from anti_i2v_lit.surrogates.open_sora.captions import caption_of
 from anti_i2v_lit.surrogates.open_sora.flow import NUM_TIMESTEPS, sampling_timesteps, shift_of
@@ -73,7 +73,7 @@ class OpenSoraGeneratorConfig:
         check_at_least(self.aesthetic_score, 0, "aesthetic_score")
 
 
-class OpenSoraGenerator(VideoGenerator):
+class OpenSoraGenerator(LatentGenerator):
     """The published image-to-video sampler of Open-Sora 1.2.
 
     Zheng et al. 2024, arXiv 2412.20404; `scripts/inference.py` and `schedulers/rf` of
@@ -95,16 +95,12 @@ class OpenSoraGenerator(VideoGenerator):
     def __init__(self, config: OpenSoraGeneratorConfig, parts: OpenSoraParts | None = None) -> None:
         self.config = config
         self._parts = _load(config) if parts is None else parts
-        if config.device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        else:
-            device = config.device
-        self._device = torch.device(device)
+        size = view_size_of(config.height, config.width)
+        super().__init__(size, config.num_frames or OWN_FRAMES)
+        self._device = device_for(config.device)
         for network in (self._parts.denoiser, self._parts.vae):
             network.requires_grad_(False).eval().to(self._device)
         self._dtype = self._parts.denoiser.dtype
-        self._size = view_size_of(config.height, config.width)
-        self._frames = config.num_frames or OWN_FRAMES
 
     @classmethod
     def tiny(cls) -> Self:
@@ -114,19 +110,7 @@ class OpenSoraGenerator(VideoGenerator):
         )
         return cls(config, tiny_parts())
 
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the photos it takes and of the frames it makes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self._frames
-
-    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        if tuple(photos.shape[-2:]) != self._size:
-            raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
+    def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         starts = [self._start(p, s) for p, s in zip(photos.split(1), seeds, strict=True)]
         captions = [caption_of(text, self.config.aesthetic_score) for text in prompts]
         latents = self._sample(torch.cat(starts), captions)
@@ -175,35 +159,15 @@ class OpenSoraGenerator(VideoGenerator):
         network = self._parts.denoiser
         return network(latents, times, states, valid, noisy, fps, height, width)[:, :channels]
 
-    @torch.no_grad()
-    def encode(self, photos: Tensor) -> Tensor:
-        """Photos as latents, the mean of the posterior, unscaled.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1].
-
-        Returns:
-            [B, C, H / 8, W / 8], float32, on the CPU.
-        """
-        check_photos(photos)
+    def _to_latents(self, images: Tensor) -> Tensor:
         vae = self._parts.vae
-        latents = vae.encode(self._enter(photos)[:, :, None])
-        return (latents * vae.scale + vae.shift)[:, :, 0].float().cpu()
+        entered = images.to(device=self._device, dtype=self._dtype)[:, :, None]
+        return (vae.encode(entered) * vae.scale + vae.shift)[:, :, 0]
 
-    @torch.no_grad()
-    def reconstruct(self, photos: Tensor) -> Tensor:
-        """Photos through the autoencoder alone: the best a clip can look.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1].
-
-        Returns:
-            [B, 3, H, W] in [0, 1], float32, on the CPU.
-        """
-        check_photos(photos)
-        latents = self._parts.vae.encode(self._enter(photos)[:, :, None])
-        frames = self._decode(latents, 1, (photos.shape[-2], photos.shape[-1]))
-        return frames[:, 0].clamp(0.0, 1.0).cpu()
+    def _to_images(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        vae = self._parts.vae
+        entered = latents.to(self._device)[:, :, None]
+        return 2.0 * self._decode((entered - vae.shift) / vae.scale, 1, size)[:, 0] - 1.0
 
     def _decode(self, latents: Tensor, num_frames: int, size: tuple[int, int]) -> Tensor:
         """Frames [B, T, 3, H, W] near [0, 1], float32, of latents [B, C, F, h, w]."""

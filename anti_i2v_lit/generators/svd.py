@@ -20,8 +20,8 @@ from anti_i2v_lit.checkpoints import (
     quiet_loading,
     torch_dtype,
 )
-from anti_i2v_lit.checks import check_at_least, check_photos
-from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.generators.latent import PipelineGenerator
 from anti_i2v_lit.miniatures.svd import tiny_svd
 
 
@@ -72,7 +72,7 @@ class SVDGeneratorConfig:
         check_at_least(self.max_guidance_scale, self.min_guidance_scale, "max_guidance_scale")
 
 
-class SVDGenerator(VideoGenerator):
+class SVDGenerator(PipelineGenerator):
     """The diffusers `StableVideoDiffusionPipeline`, called once per photo.
 
     Blattmann et al. 2023, "Stable Video Diffusion", arXiv 2311.15127. Photos enter as 8-bit
@@ -93,16 +93,11 @@ class SVDGenerator(VideoGenerator):
         self, config: SVDGeneratorConfig, pipeline: StableVideoDiffusionPipeline | None = None
     ) -> None:
         self.config = config
-        self.pipeline = _load(config) if pipeline is None else pipeline
-        if config.device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        else:
-            device = config.device
-        self.pipeline.to(device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        settings: Any = self.pipeline.unet.config
-        self._frames = config.num_frames or settings.num_frames
-        unit = self.pipeline.vae_scale_factor * 2 ** (len(settings.block_out_channels) - 1)
+        loaded = _load(config) if pipeline is None else pipeline
+        settings: Any = loaded.unet.config
+        size = (config.height, config.width)
+        super().__init__(loaded, config.device, size, config.num_frames or settings.num_frames)
+        unit = loaded.vae_scale_factor * 2 ** (len(settings.block_out_channels) - 1)
         if config.height % unit or config.width % unit:
             raise ValueError(
                 f"height and width must be multiples of {unit} pixels, got "
@@ -115,27 +110,14 @@ class SVDGenerator(VideoGenerator):
         config = SVDGeneratorConfig(num_inference_steps=2, height=32, width=32, device="cpu")
         return cls(config, tiny_svd())
 
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the photos it takes and of the frames it makes."""
-        return (self.config.height, self.config.width)
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self._frames
-
-    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        if tuple(photos.shape[-2:]) != self.view_size:
-            raise ValueError(f"photos: expected {self.view_size} pixels, got {photos.shape[-2:]}")
+    def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         # One call per photo: the pipeline decodes chunks of frames across photos.
         pairs = zip(photos, seeds, strict=True)
         return torch.cat([self._clip(photo, seed) for photo, seed in pairs])
 
     def _clip(self, photo: Tensor, seed: int) -> Tensor:
         config = self.config
-        pipeline: Any = self.pipeline
-        return pipeline(
+        return self.pipeline(
             image=to_pil_image((photo.cpu() * 255.0).round().to(torch.uint8)),
             height=config.height,
             width=config.width,
@@ -152,35 +134,12 @@ class SVDGenerator(VideoGenerator):
             output_type="pt",
         ).frames
 
-    @torch.no_grad()
-    def encode(self, photos: Tensor) -> Tensor:
-        """Photos as latents, the mean of the posterior, unscaled.
+    def _to_latents(self, images: Tensor) -> Tensor:
+        return self.pipeline.vae.encode(self._entered(images)).latent_dist.mode()
 
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, C, H / ratio, W / ratio], float32, on the CPU.
-        """
-        check_photos(photos)
-        vae: Any = self.pipeline.vae
-        images = (2.0 * photos - 1.0).to(device=vae.device, dtype=vae.dtype)
-        return vae.encode(images).latent_dist.mode().float().cpu()
-
-    @torch.no_grad()
-    def reconstruct(self, photos: Tensor) -> Tensor:
-        """Photos through the autoencoder alone: the best a clip can look.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, 3, H, W] in [0, 1], float32, on the CPU.
-        """
-        vae: Any = self.pipeline.vae
-        latents = self.encode(photos).to(device=vae.device, dtype=vae.dtype)
-        decoded = vae.decode(latents, num_frames=1).sample
-        return (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
+    def _to_images(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        del size  # that of the latents
+        return self.pipeline.vae.decode(self._entered(latents), num_frames=1).sample
 
 
 def _load(config: SVDGeneratorConfig) -> StableVideoDiffusionPipeline:

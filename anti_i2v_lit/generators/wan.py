@@ -22,8 +22,8 @@ from anti_i2v_lit.checkpoints import (
     quiet_loading,
     torch_dtype,
 )
-from anti_i2v_lit.checks import check_at_least, check_photos
-from anti_i2v_lit.generators.base import VideoGenerator
+from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.generators.latent import PipelineGenerator
 from anti_i2v_lit.miniatures.wan import tiny_wan_2_1, tiny_wan_2_2
 
 
@@ -65,7 +65,7 @@ class WanGeneratorConfig:
         check_at_least(self.width, 0, "width")
 
 
-class WanGenerator(VideoGenerator):
+class WanGenerator(PipelineGenerator):
     """The diffusers `WanImageToVideoPipeline`, called once per photo.
 
     Wan Team 2025, arXiv 2503.20314. The pipeline takes one image per call (a batch would mix the
@@ -88,38 +88,20 @@ class WanGenerator(VideoGenerator):
         self, config: WanGeneratorConfig, pipeline: WanImageToVideoPipeline | None = None
     ) -> None:
         self.config = config
-        self.pipeline = _load(config, self.layout) if pipeline is None else pipeline
-        self._check_class()
-        if config.device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        else:
-            device = config.device
-        self.pipeline.to(device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        settings: Any = self.pipeline.transformer.config
-        unit = self.pipeline.vae_scale_factor_spatial * settings.patch_size[1]
-        self._size = free_view_size(config.height, config.width, self.own_size, unit)
-        self._frames = config.num_frames or self.own_frames
-        ratio = self.pipeline.vae_scale_factor_temporal
-        check_clip_length(self._frames, ratio, 1 + ratio)
+        loaded = _load(config, self.layout) if pipeline is None else pipeline
+        self._check_class(loaded)
+        settings: Any = loaded.transformer.config
+        unit = loaded.vae_scale_factor_spatial * settings.patch_size[1]
+        size = free_view_size(config.height, config.width, self.own_size, unit)
+        super().__init__(loaded, config.device, size, config.num_frames or self.own_frames)
+        ratio = loaded.vae_scale_factor_temporal
+        check_clip_length(self.num_frames, ratio, 1 + ratio)
 
     @abstractmethod
-    def _check_class(self) -> None:
+    def _check_class(self, pipeline: WanImageToVideoPipeline) -> None:
         """Refuse a pipeline of another class of models."""
 
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the photos it takes and of the frames it makes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self._frames
-
-    def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        if tuple(photos.shape[-2:]) != self._size:
-            raise ValueError(f"photos: expected {self._size} pixels, got {photos.shape[-2:]}")
+    def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         clips = [
             self._clip(photo, prompt, seed)
             for photo, prompt, seed in zip(photos.cpu(), prompts, seeds, strict=True)
@@ -127,8 +109,7 @@ class WanGenerator(VideoGenerator):
         return torch.cat(clips)
 
     def _clip(self, photo: Tensor, prompt: str, seed: int) -> Tensor:
-        pipeline: Any = self.pipeline
-        return pipeline(
+        return self.pipeline(
             image=to_pil_image((255.0 * photo).round().byte()),
             prompt=prompt,
             negative_prompt=self.config.negative_prompt,
@@ -141,36 +122,6 @@ class WanGenerator(VideoGenerator):
             generator=torch.Generator().manual_seed(seed),
             output_type="pt",
         ).frames.cpu()
-
-    @torch.no_grad()
-    def encode(self, photos: Tensor) -> Tensor:
-        """Photos as latents, the mean of the posterior, unscaled.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, C, H / ratio, W / ratio], float32, on the CPU.
-        """
-        check_photos(photos)
-        vae: Any = self.pipeline.vae
-        images = (2.0 * photos - 1.0).to(device=vae.device, dtype=vae.dtype)[:, :, None]
-        return vae.encode(images).latent_dist.mode()[:, :, 0].float().cpu()
-
-    @torch.no_grad()
-    def reconstruct(self, photos: Tensor) -> Tensor:
-        """Photos through the autoencoder alone: the best a clip can look.
-
-        Args:
-            photos: [B, 3, H, W] in [0, 1], H and W multiples of the autoencoder's ratio.
-
-        Returns:
-            [B, 3, H, W] in [0, 1], float32, on the CPU.
-        """
-        vae: Any = self.pipeline.vae
-        latents = self.encode(photos).to(device=vae.device, dtype=vae.dtype)[:, :, None]
-        decoded = vae.decode(latents).sample[:, :, 0]
-        return (decoded.float() / 2.0 + 0.5).clamp(0.0, 1.0).cpu()
 
 
 @final
@@ -186,8 +137,8 @@ class Wan22Generator(WanGenerator):
         """A miniature with random weights: 64 px, 5 frames, 2 steps."""
         return cls(_tiny_config(64), tiny_wan_2_2())
 
-    def _check_class(self) -> None:
-        settings: Any = self.pipeline.config
+    def _check_class(self, pipeline: WanImageToVideoPipeline) -> None:
+        settings: Any = pipeline.config
         if not settings.expand_timesteps:
             raise ValueError(
                 "path: this folder's model_index.json lacks expand_timesteps; expected a folder "
@@ -208,8 +159,8 @@ class Wan21Generator(WanGenerator):
         """A miniature with random weights: 32 px, 5 frames, 2 steps."""
         return cls(_tiny_config(32), tiny_wan_2_1())
 
-    def _check_class(self) -> None:
-        settings: Any = self.pipeline.transformer.config
+    def _check_class(self, pipeline: WanImageToVideoPipeline) -> None:
+        settings: Any = pipeline.transformer.config
         if settings.image_dim is None:
             raise ValueError(
                 "path: this folder's transformer takes no image embedding; expected a folder like "
