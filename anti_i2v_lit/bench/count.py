@@ -123,11 +123,16 @@ def _references(
     found = {}
     for name in sorted(request.references):
         views = torch.empty(1, 3, *surrogate.view_size, device=surrogate.device)
-        condition = surrogate._condition(views, request.encoder)
+        condition = _encoded(surrogate, views, request)
         seen = split(_observation(surrogate, views, condition, draw, request), 0)
         # There are no values to look at: what a model of half precision makes, fits.
         found[name] = packed(seen, lambda _: _is_half(surrogate))
     return found
+
+
+def _encoded(surrogate: Surrogate, views: Tensor, request: TapRequest) -> Condition:
+    """The condition; the public method looks at values."""
+    return surrogate._encoded(views, request.encoder, None, embedding=request.needs_denoiser)
 
 
 def _is_half(surrogate: Surrogate) -> bool:
@@ -162,7 +167,7 @@ class _Step:
 
         def encode(pixels: Tensor) -> Condition:
             self.meter.enter(self._phase)
-            return surrogate._condition(pixels, self.request.encoder)
+            return _encoded(surrogate, pixels, self.request)
 
         condition = encoded_apart(encode, views) if self.encoder_first else encode(views)
         self.meter.enter(DENOISE)

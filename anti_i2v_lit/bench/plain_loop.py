@@ -70,7 +70,7 @@ class PlainLoop:
         draw = surrogate.draw(
             latents,
             [generator],
-            [loop.config.prompt],
+            [loop.config.texts_for(job.caption)[0]],
             (loop.config.timestep_low, loop.config.timestep_high),
         )
         cloak = observe(surrogate, shown, draw, request)

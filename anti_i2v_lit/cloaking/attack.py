@@ -31,8 +31,12 @@ class AttackConfig:
             {name, severity (largest, 0 to 1), <fields of that purification>}.
         transform_share: share of steps that use a transform, 0 to 1.
         anchor: target image of the anchor terms: "texture" (built in) or the path of an image.
-        prompt: text condition of the reference clip, which is the clean view standing still;
-            {caption} in it stands for the photo's own caption, where a shard gives one.
+        references: videos whose first frames are the reference clips, one of which every draw
+            takes: a file, a folder, a glob, or tar shards that hold videos; empty for the clean
+            view standing still.
+        prompt: text condition of the reference clip; {caption} in it stands for the photo's own
+            caption, where a shard gives one.
+        prompts: texts like `prompt`, of which every draw takes one; empty for `prompt` alone.
         encoder_first: take the gradient through the denoiser down to the image latent first and
             encode the photo again for the rest, so that the activations of both never exist
             together. Changes no byte of a cloak; costs one more encoding per step.
@@ -53,7 +57,9 @@ class AttackConfig:
     transforms: list[dict[str, Any]] = field(default_factory=list)
     transform_share: float = 0.5
     anchor: str = "texture"
+    references: str = ""
     prompt: str = "a person is talking"
+    prompts: list[str] = field(default_factory=list)
     encoder_first: bool = False
     num_verification_draws: int = 2
 
@@ -69,6 +75,7 @@ class AttackConfig:
         check_between(self.timestep_low, 0.0, 1.0, "attack.timestep_low")
         check_between(self.timestep_high, self.timestep_low, 1.0, "attack.timestep_high")
 
-    def prompt_for(self, caption: str) -> str:
-        """The text condition for a photo with this caption ("" if it has none)."""
-        return self.prompt.replace("{caption}", caption).strip()
+    def texts_for(self, caption: str) -> tuple[str, ...]:
+        """All text conditions of a photo with this caption ("" if it has none)."""
+        patterns = self.prompts or [self.prompt]
+        return tuple(text.replace("{caption}", caption).strip() for text in patterns)

@@ -25,13 +25,23 @@ OF_THE_ENSEMBLE = ("weight", "objectives")
 Node = Mapping[str, Any]
 
 
-def load_surrogate(node: Node, device: torch.device | str) -> Surrogate:
+def load_surrogate(
+    node: Node, device: torch.device | str, prompts: Sequence[str] = ()
+) -> Surrogate:
     """Load the surrogate of a `{name, weight, objectives, <fields>}` node onto a device.
+
+    Args:
+        node: with all fields of the adapter's Config.
+        device: where the weights go.
+        prompts: texts to embed before the denoiser is loaded, besides those of the node; ignored
+            by models without a text input.
 
     Raises:
         ValueError: it did not load, for whatever reason; names the surrogate and its path.
     """
     fields = {k: v for k, v in node.items() if k not in OF_THE_ENSEMBLE}
+    if prompts and "prompts" in fields:
+        fields["prompts"] = list(dict.fromkeys([*fields["prompts"], *prompts]))
     try:
         return SURROGATES.build(fields).to(device)
     except Exception as error:  # noqa: BLE001 (libraries raise what they like; the name counts)
@@ -65,6 +75,7 @@ def build_surrogates(
     waiting: str = "device",
     only: Sequence[int] | None = None,
     loaded_on: torch.device | str | None = None,
+    prompts: Sequence[str] = (),
 ) -> list[WeightedSurrogate]:
     """Load surrogates with their terms.
 
@@ -75,6 +86,7 @@ def build_surrogates(
         waiting: "device" to load all onto it; "cpu" where they wait elsewhere for their turn.
         only: positions of those to load; None for all.
         loaded_on: where their weights stay for now; None for where they work or wait.
+        prompts: texts that will be needed, to embed before a denoiser is loaded.
 
     Raises:
         ValueError: a checkpoint is missing or a field is wrong; names the surrogate.
@@ -92,7 +104,7 @@ def build_surrogates(
         found.append(
             WeightedSurrogate(
                 name=name,
-                surrogate=load_surrogate(node, place),
+                surrogate=load_surrogate(node, place, prompts),
                 weight=weight,
                 objectives=build_objectives(own, device) if own else shared or {},
             )

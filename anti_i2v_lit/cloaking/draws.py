@@ -61,7 +61,12 @@ def observe(
     """
     condition = denoised = None
     if request.needs_condition:
-        encode = partial(surrogate.condition, encoder_taps=request.encoder, draw=draw)
+        encode = partial(
+            surrogate.condition,
+            encoder_taps=request.encoder,
+            draw=draw,
+            embedding=request.needs_denoiser,
+        )
         apart = encoder_first and request.needs_denoiser and views.requires_grad
         condition = encoded_apart(encode, views) if apart else encode(views)
     if request.needs_denoiser:

@@ -134,6 +134,11 @@ class CloakLoop:
         job.step = 0
         self.attach_pools(job)
 
+    def prepare_prompts(self, jobs: Sequence[PhotoJob]) -> None:
+        """Embed the texts of photos that are about to begin, all of them together."""
+        for member in self.members.values():
+            member.prepare_prompts(jobs)
+
     def attach_pools(self, job: PhotoJob) -> None:
         """Give a (resumed) job empty pools; their content is a function of its key."""
         job.pools = {name: DrawPool() for name in self.members}

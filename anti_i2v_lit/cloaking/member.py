@@ -14,6 +14,7 @@ from anti_i2v_lit.cloaking.draws import PoolEntry, join, join_draws, observe, sp
 from anti_i2v_lit.cloaking.ensemble import WeightedSurrogate
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.packing import packed, unpacked
+from anti_i2v_lit.cloaking.references import ReferenceClips
 from anti_i2v_lit.data.framing import Framing, View
 from anti_i2v_lit.seeds import generator_for
 from anti_i2v_lit.types import Draw, Observation, TapRequest
@@ -34,7 +35,8 @@ class Member:
         framing: canvas to views.
 
     Raises:
-        ValueError: no terms, or a term that this surrogate cannot serve; names the surrogate.
+        ValueError: no terms, a term that this surrogate cannot serve (names the surrogate), or
+            reference videos that cannot be used.
     """
 
     def __init__(
@@ -51,6 +53,11 @@ class Member:
         self.seed, self.config, self.framing = seed, config, framing
         self._purpose = purpose
         self.request = self._asked()
+        self._references: ReferenceClips | None = None
+        if config.references:
+            self._references = ReferenceClips(
+                config.references, self.surrogate.num_frames, self.surrogate.view_size
+            )
         self._anchor_seen: Observation | None = None
         self.convoy: Convoy = Free()
 
@@ -80,7 +87,7 @@ class Member:
             entries: a draw per photo.
         """
         views = self._render(canvases, [e.view for e in entries])
-        draw = join_draws([e.draw for e in entries]) if self.request.needs_denoiser else None
+        draw = join_draws([e.draw for e in entries])
         cloak = observe(
             self.surrogate,
             views,
@@ -131,11 +138,10 @@ class Member:
         else:
             view = self.framing.draw_view(job.photo_size, size, job.faces, generator)
         clean = self._render([job.canvas], [view])
-        clip = clean[:, None].expand(-1, self.surrogate.num_frames, -1, -1, -1)
         draw = self.surrogate.draw(
-            self.surrogate.encode_clip(clip),
+            self.surrogate.encode_clip(self._clip(job, number, clean)),
             [generator],
-            [self.config.prompt_for(job.caption)],
+            [self._prompt(job, number)],
             (self.config.timestep_low, self.config.timestep_high),
         )
         entry = PoolEntry(view=view, draw=draw)
@@ -145,6 +151,30 @@ class Member:
         if "anchor" in self.request.references:
             entry.references["anchor"] = packed(self._anchor(draw))
         return entry
+
+    def _prompt(self, job: PhotoJob, number: int) -> str:
+        """The text of a draw: drawn with it, and in turn where photos are judged."""
+        texts = self.config.texts_for(job.caption)
+        return texts[self._chosen(len(texts), job, number, "prompt")]
+
+    def _clip(self, job: PhotoJob, number: int, clean: Tensor) -> Tensor:
+        """The reference clip [1, F, 3, H, W] of a draw: a video's, or the clean view still."""
+        videos = self._references
+        if videos is None:
+            return clean[:, None].expand(-1, self.surrogate.num_frames, -1, -1, -1)
+        return videos.clip(self._chosen(len(videos), job, number, "reference")).to(clean)
+
+    def _chosen(self, count: int, job: PhotoJob, number: int, what: str) -> int:
+        """One of `count` for a draw; in turn where photos are judged."""
+        if number >= VERIFICATION:
+            return (number - VERIFICATION) % count
+        generator = generator_for(self.seed, job.key, number, f"{what}{self._purpose}")
+        return int(torch.randint(count, (), generator=generator))
+
+    def prepare_prompts(self, jobs: Sequence[PhotoJob]) -> None:
+        """Embed the texts of photos together, before the first of them is needed."""
+        texts = [text for job in jobs for text in self.config.texts_for(job.caption)]
+        self.surrogate.prepare_prompts(texts)
 
     def _render(self, canvases: Sequence[Tensor], views: Sequence[View]) -> Tensor:
         size = self.surrogate.view_size
@@ -162,18 +192,24 @@ class Member:
             return
         surrogate = self.surrogate
         views = anchor_image(self.config.anchor, *surrogate.view_size).to(surrogate.device)
-        condition = surrogate.condition(views, self.request.encoder)
+        if surrogate.noises_photos:
+            self._anchor_seen = Observation(views=views)  # its condition belongs to a draw
+            return
+        condition = surrogate.condition(
+            views, self.request.encoder, embedding=self.request.needs_denoiser
+        )
         self._anchor_seen = split(Observation(views=views, condition=condition), 0)
 
     def _anchor(self, draw: Draw) -> Observation:
-        """The anchor image at a draw; its condition is computed once."""
+        """The anchor image at a draw; its condition is computed once if no draw changes it."""
         request, surrogate = self.request, self.surrogate
         self.look_at_anchor()
         known = self._anchor_seen
         assert known is not None
+        if known.condition is None:
+            return split(observe(surrogate, known.views, draw, request), 0)
         if not request.needs_denoiser:
             return known
-        assert known.condition is not None
         denoised = surrogate.denoise(known.condition, draw, request.denoiser, request.prediction)
         whole = Observation(views=known.views, condition=known.condition, denoised=denoised)
         return split(whole, 0)

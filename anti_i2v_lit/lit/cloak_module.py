@@ -113,6 +113,7 @@ class CloakModule(pl.LightningModule):
                 waiting=settings.ensemble.waiting,
                 only=None if placement.members == 1 else [placement.member],
                 loaded_on="cpu" if is_sharded(settings) else None,
+                prompts=self._texts(),
             ),
             framing=self.framing,
             device=device,
@@ -121,6 +122,13 @@ class CloakModule(pl.LightningModule):
             peers=peers,
         )
         return self._loop.view_size
+
+    def _texts(self) -> list[str]:
+        """The texts of this rank's photos, as far as they are known before these are read."""
+        attack, stream = self.settings.attack, self._stream
+        own_captions = any("{caption}" in text for text in (attack.prompt, *attack.prompts))
+        captions = stream.captions() if own_captions and stream is not None else [""]
+        return [text for caption in captions for text in attack.texts_for(caption)]
 
     def _check_trainer(self) -> None:
         """Refuse a Trainer, made by a program, that would change results silently."""
@@ -219,7 +227,9 @@ class CloakModule(pl.LightningModule):
 
         Only the leader of several ranks has read the photos; the others are told.
         """
-        for start in self.loop.peers.from_leader(self._starts(group)):
+        starts = self.loop.peers.from_leader(self._starts(group))
+        self.loop.prepare_prompts([start.job for start in starts])
+        for start in starts:
             job = start.job
             job.canvas = job.canvas.to(self.device).contiguous()
             self.loop.begin(job)

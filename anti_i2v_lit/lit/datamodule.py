@@ -112,6 +112,20 @@ class GroupStream(IterableDataset[WorkGroup]):
         self.stop_requested = self.peers.any(asked)
         return self.stop_requested
 
+    def captions(self) -> Iterator[str]:
+        """Captions of the photos to do, in their order, without reading the photos.
+
+        Those of pipes and URLs are left out: reading them beforehand means reading everything.
+        """
+        for key in (key for group in self.groups for key in group):
+            source = self.sources.get(key)
+            if source is None or key in self.finished or _is_stream(source):
+                continue
+            try:
+                yield "" if source.sample is None else source.sample.caption()
+            except PhotoFailure:
+                continue  # reading the photo will say so
+
     def load(self, keys: tuple[str, ...]) -> WorkGroup:
         """Read the unfinished photos of a group; unreadable ones become failures."""
         group = WorkGroup(keys=keys)

@@ -55,6 +55,11 @@ def check_sharding(world: int, settings: Settings) -> None:
                 f"strategy=fsdp2 cannot divide surrogate {node['name']!r}, whose blocks do not "
                 "keep to the calls that FSDP2 waits for; use strategy=zero3"
             )
+        if node.get("compile", "none") != "none":
+            raise ValueError(
+                f"{strategy} and compile={node['compile']} exclude each other: weights that come "
+                "and go cannot be compiled in; set surrogates.N.compile=none"
+            )
     if len(settings.surrogates) > 1 and settings.ensemble.layout == "per_rank":
         raise ValueError(
             f"{strategy} and ensemble.layout=per_rank exclude each other: devices that share a "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Self, final
 
 import torch
@@ -53,6 +54,11 @@ class Surrogate(ABC):
         return True
 
     @property
+    def noises_photos(self) -> bool:
+        """Whether noise of the draw is added to a photo before it is encoded."""
+        return False
+
+    @property
     @abstractmethod
     def denoiser_taps(self) -> tuple[str, ...]:
         """Names of the denoiser's taps, shallow to deep."""
@@ -67,12 +73,21 @@ class Surrogate(ABC):
     def tiny(cls) -> Self:
         """A miniature with seeded random weights and the published structure, for tests."""
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        """The blocks of the denoiser, or the layers that its pass runs one by one."""
+        return ()
+
     @abstractmethod
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition: ...
 
     def _condition_at(self, views: Tensor, encoder_taps: frozenset[str], draw: Draw) -> Condition:
         """The condition under a draw, for models that add noise to a photo before encoding it."""
         return self._condition(views, encoder_taps)
+
+    def _image_embedding(self, views: Tensor) -> Tensor | None:
+        """What the denoiser sees of a photo besides its latent, [B, N, D], of models that do."""
+        del views
+        return None
 
     @abstractmethod
     def _encode_clip(self, clips: Tensor) -> Tensor: ...
@@ -85,6 +100,22 @@ class Surrogate(ABC):
     def _truncate(self, taps: frozenset[str], prediction: bool) -> None:
         """Drop the denoiser's blocks that no pass with these arguments runs; by default none."""
         del taps, prediction
+
+    def _prepare_prompts(self, prompts: Sequence[str]) -> None:
+        """Embed texts that `_denoise` will be given; by default there is nothing to prepare."""
+        del prompts
+
+    @final
+    def prepare_prompts(self, prompts: Sequence[str]) -> None:
+        """Embed texts together, so that a text encoder is loaded once for all of them.
+
+        Nothing is lost without it, but then every new text loads the encoder again.
+
+        Args:
+            prompts: texts of draws to come; repeated and known ones cost nothing.
+        """
+        if prompts:
+            self._prepare_prompts(prompts)
 
     @final
     def truncate(self, taps: frozenset[str], prediction: bool) -> None:
@@ -113,6 +144,19 @@ class Surrogate(ABC):
             module.requires_grad_(False).eval()
 
     @final
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Run the denoiser's blocks through torch.compile from now on.
+
+        Blocks of one shape share what is compiled, and recomputation goes on around them.
+        Answers change by rounding.
+
+        Args:
+            backend: of torch.compile.
+        """
+        for block in self._blocks():
+            block.compile(backend=backend, dynamic=False)
+
+    @final
     def to(self, device: torch.device | str) -> Self:
         """Move the weights; returns self."""
         for module in self.modules:
@@ -131,6 +175,8 @@ class Surrogate(ABC):
         views: Tensor,
         encoder_taps: frozenset[str] = frozenset(),
         draw: Draw | None = None,
+        *,
+        embedding: bool = True,
     ) -> Condition:
         """Encode views as the model's image condition, with gradients.
 
@@ -139,6 +185,8 @@ class Surrogate(ABC):
             encoder_taps: names out of `encoder_taps` to return as features.
             draw: the draw that the denoiser will run at: models that add noise to a photo before
                 they encode it take the noise from there. Without it nothing is added.
+            embedding: whether the image embedding is needed, of models that have one. Only the
+                denoiser looks at it.
 
         Raises:
             ValueError: wrong shape, range or tap name.
@@ -148,10 +196,21 @@ class Surrogate(ABC):
             raise ValueError(f"views: expected {self.view_size} pixels, got {views.shape[-2:]}")
         for name in encoder_taps:
             check_in(name, self.encoder_taps, "encoder tap")
+        return self._encoded(views, encoder_taps, draw, embedding=embedding)
+
+    @final
+    def _encoded(
+        self, views: Tensor, encoder_taps: frozenset[str], draw: Draw | None, *, embedding: bool
+    ) -> Condition:
+        """`condition` without its checks, which look at values."""
         with self._around():
             if draw is None:
-                return self._condition(views, encoder_taps)
-            return self._condition_at(views, encoder_taps, draw)
+                found = self._condition(views, encoder_taps)
+            else:
+                found = self._condition_at(views, encoder_taps, draw)
+            if not embedding:
+                return found
+            return replace(found, image_embedding=self._image_embedding(views))
 
     @final
     @torch.no_grad()
@@ -163,8 +222,14 @@ class Surrogate(ABC):
 
         Returns:
             Latents [B, F, C, h, w] in the denoiser's scale.
+
+        Raises:
+            ValueError: wrong shape or range.
         """
         check_photos(clips.flatten(0, 1), "clip frames")
+        expected = (self.num_frames, 3, *self.view_size)
+        if tuple(clips.shape[1:]) != expected:
+            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         with self._around():
             return self._encode_clip(clips)
 

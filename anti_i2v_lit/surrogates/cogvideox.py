@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -16,9 +16,7 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import (
 from torch import Tensor, nn
 
 from anti_i2v_lit.checkpoints import cogvideox_view_size, torch_dtype
-from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.miniatures import tiny_cogvideox
-from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.cogvideox_denoiser import (
     Rotary,
     TappedTransformer,
@@ -26,6 +24,7 @@ from anti_i2v_lit.surrogates.cogvideox_denoiser import (
 )
 from anti_i2v_lit.surrogates.cogvideox_encoder import PhotoEncoder
 from anti_i2v_lit.surrogates.cogvideox_loading import CogVideoXParts, load_parts, parts_of
+from anti_i2v_lit.surrogates.latent import LatentSurrogate, PromptedConfig
 from anti_i2v_lit.surrogates.parameterisation import (
     Parameterisation,
     add_noise,
@@ -36,13 +35,11 @@ from anti_i2v_lit.types import Condition, Denoised, Draw
 
 
 @dataclass(kw_only=True)
-class CogVideoXSurrogateConfig:
+class CogVideoXSurrogateConfig(PromptedConfig):
     """Settings of a CogVideoX surrogate.
 
     Attributes:
         path: "embedded" for the packaged model, else a local diffusers folder; no unit.
-        dtype: precision of the weights, "float32" or "bfloat16"; photos, latents, predictions
-            and features outside the model are float32 always.
         num_frames: length of the reference clip, video frames; 0 for the model's own. Fewer cost
             less. The published models make one latent frame of 1 to 4 video frames, two of 5 to
             8, 13 of 49: with four, the denoiser sees a still picture and its temporal attention
@@ -50,37 +47,12 @@ class CogVideoXSurrogateConfig:
             depends on the frame with it.
         height: of the views, pixels; 0 for the model's own. CogVideoX1.5 has no single size of
             its own (it was trained at 768 x 1360): give one.
-        width: of the views, pixels; 0 for the model's own.
-        activation_checkpointing: recompute blocks in the backward pass instead of storing them:
-            about a third more time for a fraction of the memory; on or off.
-        prompt_cache: folder for prompt embeddings, so that the text encoder (9.5 GB for the
-            published models) is not loaded again by the next run; "" for memory only.
-        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
-            are embedded on the CPU when they come up, so that the text encoder never lies beside
-            the denoiser.
     """
 
     path: str = "embedded"
-    dtype: str = "float32"
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
-    activation_checkpointing: bool = False
-    prompt_cache: str = ""
-    prompts: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Refuse values that no model can take."""
-        torch_dtype(self.dtype)
-        for name, value in (
-            ("num_frames", self.num_frames),
-            ("height", self.height),
-            ("width", self.width),
-        ):
-            check_at_least(value, 0, name)
 
 
-class CogVideoXSurrogate(Surrogate):
+class CogVideoXSurrogate(LatentSurrogate):
     """A CogVideoX image-to-video diffusion transformer with its causal autoencoder.
 
     Yang et al. 2024, "CogVideoX", arXiv 2408.06072; the computation is that of diffusers'
@@ -129,6 +101,8 @@ class CogVideoXSurrogate(Surrogate):
         self._encoder = PhotoEncoder(parts.vae, config.activation_checkpointing)
         self._rotary: dict[tuple[int, torch.device], Rotary] = {}
         self.freeze()
+        if config.compile == "blocks":
+            self.compile_blocks()
 
     @classmethod
     def tiny(cls) -> Self:
@@ -139,16 +113,6 @@ class CogVideoXSurrogate(Surrogate):
     def modules(self) -> Sequence[nn.Module]:
         """The denoiser and the encoder half of the autoencoder."""
         return (self._denoiser, self._encoder)
-
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the views it takes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Video frames of the reference clip."""
-        return self._frames
 
     @property
     def num_timesteps(self) -> int:
@@ -165,6 +129,12 @@ class CogVideoXSurrogate(Surrogate):
         """`encoder.conv_in`, `encoder.down.0` ..., `encoder.mid`."""
         return self._encoder.tap_names
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        return list(self._denoiser.transformer.transformer_blocks)
+
+    def _prepare_prompts(self, prompts: Sequence[str]) -> None:
+        self._prompts.prepare(prompts)
+
     def _truncate(self, taps: frozenset[str], prediction: bool) -> None:
         if not prediction:
             self._denoiser.truncate(taps)
@@ -178,9 +148,6 @@ class CogVideoXSurrogate(Surrogate):
 
     def _encode_clip(self, clips: Tensor) -> Tensor:
         """As in training: CogVideoX1.5 repeats the first latent to fill its temporal patches."""
-        expected = (self._frames, 3, *self._size)
-        if tuple(clips.shape[1:]) != expected:
-            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         mean = self._encoder.encode_clips(self._enter(clips).transpose(1, 2))
         latents = self._clip_scale * mean.transpose(1, 2).float()
         missing = -latents.shape[1] % (self._settings.patch_size_t or 1)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from anti_i2v_lit.surrogates.blocks import needed_depth, recomputed
 
 Rotary = tuple[Tensor, Tensor]
 # The pipeline feeds this constant to the offset embedding of CogVideoX1.5.
@@ -75,7 +76,7 @@ class TappedTransformer(nn.Module):
 
     def truncate(self, taps: frozenset[str]) -> None:
         """Give up the prediction and every block after the deepest of these taps."""
-        depth = max((self.tap_names.index(tap) + 1 for tap in taps), default=0)
+        depth = needed_depth(self.tap_names, taps, prediction=False)
         model: Any = self.transformer
         del model.transformer_blocks[depth:]
         del model.norm_final, model.norm_out, model.proj_out
@@ -103,7 +104,7 @@ class TappedTransformer(nn.Module):
             The prediction [B, F, C, h, w] or None, and tap name -> video tokens [B, N, D].
         """
         names = self.tap_names
-        depth = len(names) if prediction else max((names.index(t) + 1 for t in taps), default=0)
+        depth = needed_depth(names, taps, prediction)
         if depth == 0:
             return None, {}
         model = self.transformer
@@ -112,7 +113,8 @@ class TappedTransformer(nn.Module):
         words, video = tokens[:, : text.shape[1]], tokens[:, text.shape[1] :]
         features: dict[str, Tensor] = {}
         for name, block in zip(names[:depth], model.transformer_blocks[:depth], strict=True):
-            video, words = self._block(block, video, words, embedding, rotary)
+            inputs = (video, words, embedding, rotary)
+            video, words = recomputed(block, self.checkpointing, *inputs)
             if name in taps:
                 features[name] = video
         if not prediction:
@@ -127,21 +129,6 @@ class TappedTransformer(nn.Module):
             return embedding
         offset = model.ofs_proj(latents.new_full((1,), _OFFSET)).to(latents.dtype)
         return embedding + model.ofs_embedding(offset)
-
-    def _block(
-        self, block: nn.Module, video: Tensor, words: Tensor, embedding: Tensor, rotary: Any
-    ) -> tuple[Tensor, Tensor]:
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return block(video, words, embedding, rotary)
-        return checkpoint(
-            block,
-            video,
-            words,
-            embedding,
-            rotary,
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
 
     def _unpatchify(self, output: Tensor, shape: torch.Size) -> Tensor:
         batch, frames, _, height, width = shape

@@ -42,7 +42,7 @@ class CogVideoXParts:
 
     Attributes:
         transformer: the denoiser.
-        vae: the autoencoder, with or without its decoder, which a surrogate removes.
+        vae: the autoencoder; a surrogate takes over its encoder.
         scheduler: noise schedule and prediction type.
         prompts: texts to embeddings.
     """
@@ -75,7 +75,7 @@ def load_parts(
     check_in(str(settings.get("_class_name")), _SCHEDULERS, "CogVideoX scheduler class")
     embedder = _embedder(folder, dtype, prompt_cache)
     if prompts:
-        embedder.prepare(prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        embedder.prepare(prompts)
     with quiet_loading():
         transformer = CogVideoXTransformer3DModel.from_pretrained(
             folder,
@@ -94,7 +94,7 @@ def load_parts(
 
 
 def parts_of(pipeline: CogVideoXImageToVideoPipeline) -> CogVideoXParts:
-    """Take the parts of a pipeline in memory; its autoencoder will lose its decoder."""
+    """Take the parts of a pipeline in memory; its encoder's modules will be replaced."""
 
     def load() -> TextModel:
         return pipeline.tokenizer, pipeline.text_encoder

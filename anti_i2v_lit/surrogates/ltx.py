@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -26,13 +26,13 @@ from anti_i2v_lit.checkpoints import (
 )
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.miniatures.ltx import tiny_ltx
-from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
 from anti_i2v_lit.surrogates.flow_matching import (
     FlowSchedule,
     with_given_frame,
     without_given_frame,
 )
+from anti_i2v_lit.surrogates.latent import LatentSurrogate, PromptedConfig
 from anti_i2v_lit.surrogates.ltx_networks import Grid, LTXEncoder, TappedLTXTransformer
 from anti_i2v_lit.surrogates.masked_text import Marked, split_mark
 from anti_i2v_lit.surrogates.parameterisation import Parameterisation, add_noise, target
@@ -45,43 +45,24 @@ _OWN_SIZE = (512, 704)
 
 
 @dataclass(kw_only=True)
-class LTXSurrogateConfig:
+class LTXSurrogateConfig(PromptedConfig):
     """Settings of an LTX-Video surrogate.
 
     Attributes:
         path: local diffusers folder; no unit. There is no packaged model of this class.
-        dtype: precision of the weights, "float32" or "bfloat16"; photos, latents, predictions
-            and features outside the model are float32 always.
         num_frames: length of the reference clip, video frames; 0 for the shortest that has a
             frame to predict: 9, which are two latent frames. 1 plus a multiple of 8.
         height: of the views, pixels; 0 for the pipeline's 512. A multiple of 32.
         width: of the views, pixels; 0 for the pipeline's 704. A multiple of 32.
         frame_rate: of the clip, frames per second; it scales the positions in time.
-        activation_checkpointing: recompute blocks in the backward pass instead of storing them:
-            about a third more time for a fraction of the memory; on or off.
-        prompt_cache: folder for prompt embeddings, so that the text encoder (9.5 GB for the
-            published model in bfloat16) is not loaded again by the next run; "" for memory only.
-        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
-            are embedded on the CPU when they come up, so that the text encoder never lies beside
-            the denoiser.
     """
 
     path: str = ""
-    dtype: str = "float32"
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
     frame_rate: float = 25.0
-    activation_checkpointing: bool = False
-    prompt_cache: str = ""
-    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
-        torch_dtype(self.dtype)
-        check_at_least(self.num_frames, 0, "num_frames")
-        check_at_least(self.height, 0, "height")
-        check_at_least(self.width, 0, "width")
+        super().__post_init__()
         check_at_least(self.frame_rate, 1.0, "frame_rate")
 
 
@@ -102,7 +83,7 @@ class LTXParts:
     prompts: PromptEmbedder
 
 
-class LTXSurrogate(Surrogate):
+class LTXSurrogate(LatentSurrogate):
     """LTX-Video: the photo is the first latent frame, given at timestep 0.
 
     HaCohen et al. 2024, "LTX-Video", arXiv 2501.00103; the computation is that of diffusers'
@@ -148,6 +129,8 @@ class LTXSurrogate(Surrogate):
         self._denoiser = TappedLTXTransformer(parts.transformer, config.activation_checkpointing)
         self._encoder = LTXEncoder(parts.vae, config.activation_checkpointing)
         self.freeze()
+        if config.compile == "blocks":
+            self.compile_blocks()
 
     @classmethod
     def tiny(cls) -> Self:
@@ -158,16 +141,6 @@ class LTXSurrogate(Surrogate):
     def modules(self) -> Sequence[nn.Module]:
         """The denoiser and the encoder half of the autoencoder."""
         return (self._denoiser, self._encoder)
-
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the views it takes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Video frames of the reference clip."""
-        return self._frames
 
     @property
     def num_timesteps(self) -> int:
@@ -189,6 +162,12 @@ class LTXSurrogate(Surrogate):
         """`encoder.conv_in`, `encoder.down.0` ..., `encoder.mid`."""
         return self._encoder.tap_names
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        return list(self._denoiser.transformer.transformer_blocks)
+
+    def _prepare_prompts(self, prompts: Sequence[str]) -> None:
+        self._prompts.prepare(prompts)
+
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition:
         latents, features = self._encoder(2.0 * views[:, :, None] - 1.0, encoder_taps)
         return Condition(
@@ -197,9 +176,6 @@ class LTXSurrogate(Surrogate):
         )
 
     def _encode_clip(self, clips: Tensor) -> Tensor:
-        expected = (self._frames, 3, *self._size)
-        if tuple(clips.shape[1:]) != expected:
-            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         latents, _ = self._encoder(2.0 * clips.transpose(1, 2) - 1.0, frozenset())
         return latents.transpose(1, 2)
 
@@ -259,7 +235,7 @@ def load_parts(
         cache = PromptCache(Path(prompt_cache).expanduser(), key)
     embedder = _embedder(partial(_load_text_model, folder, dtype), dtype, cache)
     if prompts:
-        embedder.prepare(prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        embedder.prepare(prompts)
     with quiet_loading():
         transformer = LTXVideoTransformer3DModel.from_pretrained(
             folder, subfolder="transformer", torch_dtype=dtype, local_files_only=True

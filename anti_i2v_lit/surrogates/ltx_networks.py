@@ -6,14 +6,13 @@ The arithmetic is that of diffusers' `LTXVideoTransformer3DModel.forward` and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo
 from diffusers.models.transformers.transformer_ltx import LTXVideoTransformer3DModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from anti_i2v_lit.surrogates.blocks import needed_depth, recomputed
 
 Grid = tuple[int, int, int]
 # What the published transformer adds to the attention of a padded token.
@@ -62,7 +61,7 @@ class TappedLTXTransformer(nn.Module):
             The prediction [B, N, C] or None, and tap name -> video tokens [B, N, D].
         """
         names = self.tap_names
-        depth = len(names) if prediction else max((names.index(t) + 1 for t in taps), default=0)
+        depth = needed_depth(names, taps, prediction)
         if depth == 0:
             return None, {}
         model, batch = self.transformer, len(tokens)
@@ -79,16 +78,14 @@ class TappedLTXTransformer(nn.Module):
         words = model.caption_projection(text[0])
         features: dict[str, Tensor] = {}
         for name, block in zip(names[:depth], model.transformer_blocks[:depth], strict=True):
-            video = self._run(block, video, words, modulation, rotary, mask)
+            inputs = (video, words, modulation, rotary, mask)
+            video = recomputed(block, self.checkpointing, *inputs)
             if name in taps:
                 features[name] = video
         if not prediction:
             return None, features
         shift, scale = (model.scale_shift_table[None, None] + embedding[:, :, None]).unbind(dim=2)
         return model.proj_out(model.norm_out(video) * (1 + scale) + shift), features
-
-    def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        return _run(block, self.checkpointing, *inputs)
 
 
 class LTXEncoder(nn.Module):
@@ -137,19 +134,13 @@ class LTXEncoder(nn.Module):
         stages = (encoder.conv_in, *encoder.down_blocks, encoder.mid_block)
         features: dict[str, Tensor] = {}
         for name, stage in zip(self.tap_names, stages, strict=True):
-            hidden = _run(stage, self.checkpointing, hidden)
+            hidden = recomputed(stage, self.checkpointing, hidden)
             if name in taps:
                 features[name] = hidden[:, :, 0]
         hidden = encoder.norm_out(hidden.movedim(1, -1)).movedim(-1, 1)
         # One more channel follows the mean: the variance that all of them share.
         mean = encoder.conv_out(encoder.conv_act(hidden))[:, :-1].float()
         return (mean - self.latents_mean) / self.latents_std, features
-
-
-def _run(stage: Callable[..., Tensor], checkpointing: bool, *inputs: Any) -> Tensor:
-    if not (checkpointing and torch.is_grad_enabled()):
-        return stage(*inputs)
-    return checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _patchify(clips: Tensor, side: int, frames: int) -> Tensor:

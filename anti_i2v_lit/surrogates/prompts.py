@@ -1,8 +1,8 @@
 """Prompt embeddings: made once by a text encoder that is loaded for that and dropped again.
 
 The encoder never lies beside a denoiser in the memory of one device: texts that are known
-beforehand are embedded by `prepare`, on the device, before the denoiser is loaded; a text that
-comes up later is embedded on the CPU.
+beforehand are embedded by `prepare`, on the GPU while nothing else lies there; a text that comes
+up later is embedded on the CPU. Of many texts, those that a disk holds leave the memory again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 TextModel = tuple["PreTrainedTokenizerBase", "T5EncoderModel"]
-_MEMORY = 256  # texts kept in memory; one of CogVideoX-5B takes 1.8 MB
+_MEMORY = 256  # texts kept in the CPU's memory; one of CogVideoX-5B takes 1.8 MB
+_PLACED = 32  # texts kept where they are used
 _SAMPLE_BYTES = 65536
+
+
+def encoder_device() -> torch.device:
+    """Where a text encoder may run: the GPU as long as nothing lies there, else the CPU.
+
+    A second model of an ensemble finds the first one's denoiser there.
+    """
+    empty = torch.cuda.is_available() and torch.cuda.memory_allocated() == 0
+    return torch.device("cuda" if empty else "cpu")
 
 
 class PromptCache:
@@ -44,6 +54,10 @@ class PromptCache:
         """Return the file of a text."""
         digest = hashlib.sha256(f"{self._model_key}\x00{text}".encode()).hexdigest()
         return self._folder / f"{digest}.safetensors"
+
+    def has(self, text: str) -> bool:
+        """Whether the embedding of a text lies there, readable or not."""
+        return self.path(text).exists()
 
     def get(self, text: str) -> Tensor | None:
         """Return the embedding [L, D] of a text, or None; warns about an unreadable file."""
@@ -107,17 +121,29 @@ class PromptEmbedder:
     ) -> None:
         self._load, self._max_tokens, self._dtype, self._cache = load, max_tokens, dtype, cache
         self._known: OrderedDict[str, Tensor] = OrderedDict()
+        self._placed: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()
 
-    def prepare(self, prompts: Sequence[str], device: torch.device) -> None:
-        """Make the embeddings of known texts on a device, before a denoiser fills it.
+    def prepare(self, prompts: Sequence[str], device: torch.device | None = None) -> None:
+        """Make the embeddings of known texts, before they are needed one by one.
 
         The text encoder is loaded at most once, for the texts that neither memory nor disk holds,
-        and is released before the return; the embeddings wait in the CPU's memory.
+        and is released before the return. The embeddings wait on the disk, or else in the CPU's
+        memory, which holds the first 256 of them.
+
+        Args:
+            prompts: texts, in the order of their use.
+            device: where the text encoder runs; None for `encoder_device`.
         """
-        new = [text for text in dict.fromkeys(prompts) if self._recall(text) is None]
+        new = [text for text in dict.fromkeys(prompts) if not self._has(text)]
+        if self._cache is None and len(new) > _MEMORY:
+            warnings.warn(
+                f"{len(new)} prompts and no prompt_cache: {_MEMORY} are embedded beforehand, the "
+                "others one by one, with the text encoder loaded for each; set prompt_cache",
+                stacklevel=2,
+            )
+            new = new[:_MEMORY]
         if new:
-            made = self._make(new, device)
-            self._known.update({text: value.cpu() for text, value in made.items()})
+            self._make(new, encoder_device() if device is None else device)
 
     def embed(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """Return embeddings [B, max_tokens, D] on a device.
@@ -125,18 +151,25 @@ class PromptEmbedder:
         The text encoder is loaded at most once per call, for the texts that neither memory nor
         disk holds, runs on the CPU, and is released before the return.
         """
-        found = {text: self._recall(text) for text in dict.fromkeys(prompts)}
+        found = {
+            text: self._recall(text)
+            for text in dict.fromkeys(prompts)
+            if (text, device) not in self._placed
+        }
         new = [text for text, value in found.items() if value is None]
-        made = self._make(new, torch.device("cpu")) if new else {}
-        rows = {}
+        if new:
+            self._make(new, torch.device("cpu"))
+            found |= {text: self._recall(text) for text in new}
         for text, value in found.items():
-            # Kept where last used: a run asks for the same few texts at every step.
-            rows[text] = (made[text] if value is None else value).to(device)
-            self._known[text] = rows[text]
-            self._known.move_to_end(text)
-        while len(self._known) > _MEMORY:
-            self._known.popitem(last=False)
-        return torch.stack([rows[text] for text in prompts])
+            assert value is not None, "made above"
+            self._placed[text, device] = value.to(device)
+        rows = torch.stack([self._placed[text, device] for text in prompts])
+        while len(self._placed) > _PLACED:
+            self._placed.popitem(last=False)
+        return rows
+
+    def _has(self, text: str) -> bool:
+        return text in self._known or (self._cache is not None and self._cache.has(text))
 
     def _recall(self, text: str) -> Tensor | None:
         if text in self._known:
@@ -147,10 +180,10 @@ class PromptEmbedder:
         return None if stored is None else stored.to(self._dtype)
 
     @torch.no_grad()
-    def _make(self, texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+    def _make(self, texts: Sequence[str], device: torch.device) -> None:
+        """Embed texts on a device; they are kept on disk, or else in the CPU's memory."""
         tokenizer, encoder = self._load()
         nn.Module.to(encoder, device)
-        made = {}
         for text in texts:
             tokens = tokenizer(
                 [text],
@@ -161,10 +194,12 @@ class PromptEmbedder:
                 return_tensors="pt",
             ).input_ids
             self._warn_if_cut(text, len(tokenizer(text).input_ids))
-            made[text] = encoder(tokens.to(device))[0][0].to(self._dtype)
+            made = encoder(tokens.to(device))[0][0].to(self._dtype).cpu()
             if self._cache is not None:
-                self._cache.put(text, made[text].cpu())
-        return made
+                self._cache.put(text, made)
+            self._known[text] = made
+            while len(self._known) > _MEMORY:
+                self._known.popitem(last=False)
 
     def _warn_if_cut(self, text: str, num_tokens: int) -> None:
         if num_tokens > self._max_tokens:

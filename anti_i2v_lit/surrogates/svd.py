@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from anti_i2v_lit.checkpoints import torch_dtype
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.miniatures.svd import tiny_svd
-from anti_i2v_lit.surrogates.base import Surrogate
+from anti_i2v_lit.surrogates.latent import LatentConfig, LatentSurrogate
 from anti_i2v_lit.surrogates.parameterisation import Parameterisation, add_noise, target
 from anti_i2v_lit.surrogates.svd_denoiser import TappedUNet
 from anti_i2v_lit.surrogates.svd_encoder import ImageEmbedder, LatentEncoder
@@ -25,13 +25,11 @@ _FRAMES_AT_ONCE = 4  # of a clip through the autoencoder
 
 
 @dataclass(kw_only=True)
-class SVDSurrogateConfig:
+class SVDSurrogateConfig(LatentConfig):
     """Settings of a Stable Video Diffusion surrogate.
 
     Attributes:
         path: a local diffusers folder; no unit.
-        dtype: precision of the weights, "float32" or "bfloat16"; photos, latents, predictions
-            and features outside the model are float32 always.
         num_frames: length of the reference clip, video frames, each of which is a latent frame;
             0 for the model's own, 14 or 25. Fewer cost less.
         height: of the views, pixels; the published models were trained at 576.
@@ -42,13 +40,9 @@ class SVDSurrogateConfig:
             encoded, on the scale where pixels lie in [-1, 1].
         log_sigma_mean: mean of the natural logarithm of the noise level in training, no unit.
         log_sigma_std: standard deviation of the same, no unit.
-        activation_checkpointing: recompute layers in the backward pass instead of storing them:
-            about a third more time for a fraction of the memory; on or off.
     """
 
     path: str = ""
-    dtype: str = "float32"
-    num_frames: int = 0
     height: int = 576
     width: int = 1024
     fps: int = 7
@@ -56,12 +50,10 @@ class SVDSurrogateConfig:
     noise_aug_strength: float = 0.02
     log_sigma_mean: float = 0.7
     log_sigma_std: float = 1.6
-    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
-        torch_dtype(self.dtype)
-        check_at_least(self.num_frames, 0, "num_frames")
+        super().__post_init__()
         check_at_least(self.height, 1, "height")
         check_at_least(self.width, 1, "width")
         check_at_least(self.fps, 1, "fps")
@@ -70,7 +62,7 @@ class SVDSurrogateConfig:
         check_at_least(self.log_sigma_std, 1e-3, "log_sigma_std")
 
 
-class SVDSurrogate(Surrogate):
+class SVDSurrogate(LatentSurrogate):
     """Stable Video Diffusion: a spatio-temporal U-Net with image latent and CLIP embedding.
 
     Blattmann et al. 2023, "Stable Video Diffusion", arXiv 2311.15127; the computation is that of
@@ -119,6 +111,8 @@ class SVDSurrogate(Surrogate):
             parts.image_encoder, parts.image_mean, parts.image_std, config.activation_checkpointing
         )
         self.freeze()
+        if config.compile == "blocks":
+            self.compile_blocks()
 
     @classmethod
     def tiny(cls) -> Self:
@@ -131,16 +125,6 @@ class SVDSurrogate(Surrogate):
         return (self._denoiser, self._encoder, self._embedder)
 
     @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the views it takes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Video frames of the reference clip."""
-        return self._frames
-
-    @property
     def num_timesteps(self) -> int:
         """Number of quantiles of the training distribution of noise levels."""
         return NUM_TIMESTEPS
@@ -149,6 +133,11 @@ class SVDSurrogate(Surrogate):
     def takes_prompts(self) -> bool:
         """False: there is no text input."""
         return False
+
+    @property
+    def noises_photos(self) -> bool:
+        """Whether the configured augmentation adds anything."""
+        return self.config.noise_aug_strength > 0
 
     @property
     def denoiser_taps(self) -> tuple[str, ...]:
@@ -164,28 +153,30 @@ class SVDSurrogate(Surrogate):
         """`encoder.conv_in`, `encoder.down.0` ..., `encoder.mid`."""
         return self._encoder.tap_names
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        return self._denoiser.layers()
+
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition:
-        return self._encode(views, 2.0 * views - 1.0, encoder_taps)
+        return self._encode(2.0 * views - 1.0, encoder_taps)
 
     def _condition_at(self, views: Tensor, encoder_taps: frozenset[str], draw: Draw) -> Condition:
         noise = augmentation_noise(draw, views)
         noisy = 2.0 * views - 1.0 + self.config.noise_aug_strength * noise
-        return self._encode(views, noisy, encoder_taps)
+        return self._encode(noisy, encoder_taps)
 
-    def _encode(self, views: Tensor, images: Tensor, encoder_taps: frozenset[str]) -> Condition:
-        """Clean views for the embedding, (noised) images in [-1, 1] for the latent."""
+    def _encode(self, images: Tensor, encoder_taps: frozenset[str]) -> Condition:
+        """The latent of (noised) images in [-1, 1]."""
         mean, features = self._encoder(images.to(self._dtype), encoder_taps)
         return Condition(
             # Unscaled, unlike the latents of a clip: so was the model trained.
             latents=mean.float(),
             features={name: value.float() for name, value in features.items()},
-            image_embedding=self._embedder(views).float(),
         )
 
+    def _image_embedding(self, views: Tensor) -> Tensor:
+        return self._embedder(views).float()
+
     def _encode_clip(self, clips: Tensor) -> Tensor:
-        expected = (self._frames, 3, *self._size)
-        if tuple(clips.shape[1:]) != expected:
-            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         frames = (2.0 * clips.flatten(0, 1) - 1.0).to(self._dtype)
         means = [self._encoder(part, frozenset())[0] for part in frames.split(_FRAMES_AT_ONCE)]
         return self._clip_scale * torch.cat(means).float().unflatten(0, clips.shape[:2])
@@ -193,7 +184,7 @@ class SVDSurrogate(Surrogate):
     def _denoise(
         self, condition: Condition, draw: Draw, taps: frozenset[str], prediction: bool
     ) -> Denoised:
-        assert condition.image_embedding is not None, "made by _encode"
+        assert condition.image_embedding is not None, "asked for by whoever runs the denoiser"
         clean = draw.clip_latents
         levels = self._denoiser.sigmas[draw.timesteps]
         alpha = (1.0 + levels.square()).rsqrt()

@@ -20,7 +20,8 @@ from diffusers.models.unets.unet_3d_blocks import (
 )
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from anti_i2v_lit.surrogates.blocks import recomputed
 
 DownBlock = DownBlockSpatioTemporal | CrossAttnDownBlockSpatioTemporal
 UpBlock = UpBlockSpatioTemporal | CrossAttnUpBlockSpatioTemporal
@@ -73,6 +74,14 @@ class TappedUNet(nn.Module):
     def tap_names(self) -> tuple[str, ...]:
         """Names of the taps, shallow to deep: each transformer, then the block that holds it."""
         return tuple(name for name, _ in self._steps() if name)
+
+    def layers(self) -> list[nn.Module]:
+        """Residual blocks and transformers, which run one by one."""
+        unet: Any = self.unet
+        sides = (*unet.down_blocks, unet.mid_block, *unet.up_blocks)
+        kinds = {"resnets", "attentions"}
+        lists = (part for side in sides for name, part in side.named_children() if name in kinds)
+        return [layer for layers in lists for layer in layers]
 
     def forward(
         self,
@@ -160,10 +169,7 @@ class TappedUNet(nn.Module):
     def _layer(self, resnet: nn.Module, transformer: nn.Module | None, state: _Pass) -> None:
         inputs = (state.hidden, state.embedding, state.context, state.video)
         run = partial(_run_layer, resnet, transformer)
-        if self.checkpointing and torch.is_grad_enabled():
-            state.hidden = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False)
-        else:
-            state.hidden = run(*inputs)
+        state.hidden = recomputed(run, self.checkpointing, *inputs)
 
 
 def _run_layer(

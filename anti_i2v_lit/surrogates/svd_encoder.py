@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import (
     AutoencoderKLTemporalDecoder,
@@ -12,8 +10,9 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
     _resize_with_antialiasing,
 )
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionModelWithProjection
+
+from anti_i2v_lit.surrogates.blocks import recomputed
 
 # The pipeline's own constant: what it resizes photos to before the image encoder.
 _CLIP_SIZE = (224, 224)
@@ -54,7 +53,7 @@ class LatentEncoder(nn.Module):
         features: dict[str, Tensor] = {}
         hidden = images
         for name, stage in zip(self.tap_names, stages, strict=True):
-            hidden = _run(stage, hidden, self.checkpointing)
+            hidden = recomputed(stage, self.checkpointing, hidden)
             if name in taps:
                 features[name] = hidden
         hidden = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(hidden)))
@@ -91,13 +90,8 @@ class ImageEmbedder(nn.Module):
         """Return the embedding [B, 1, D] of views [B, 3, H, W] in [0, 1], float32."""
         small = _resize_with_antialiasing(2.0 * views - 1.0, _CLIP_SIZE)
         pixels = ((small + 1.0) / 2.0 - self.mean) / self.std
-        return _run(self._embed, pixels.to(self.image_encoder.dtype), self.checkpointing)[:, None]
+        pixels = pixels.to(self.image_encoder.dtype)
+        return recomputed(self._embed, self.checkpointing, pixels)[:, None]
 
     def _embed(self, pixels: Tensor) -> Tensor:
         return self.image_encoder(pixels).image_embeds
-
-
-def _run(stage: Callable[[Tensor], Tensor], hidden: Tensor, checkpointing: bool) -> Tensor:
-    if not (checkpointing and torch.is_grad_enabled()):
-        return stage(hidden)
-    return checkpoint(stage, hidden, use_reentrant=False, preserve_rng_state=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self, final
 
 import torch
@@ -19,14 +19,13 @@ from anti_i2v_lit.checkpoints import (
     free_view_size,
     torch_dtype,
 )
-from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.miniatures.wan import tiny_wan_2_1, tiny_wan_2_2
-from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.flow_matching import (
     FlowSchedule,
     with_given_frame,
     without_given_frame,
 )
+from anti_i2v_lit.surrogates.latent import LatentSurrogate, PromptedConfig
 from anti_i2v_lit.surrogates.parameterisation import Parameterisation, add_noise, target
 from anti_i2v_lit.surrogates.wan_denoiser import TappedWanTransformer
 from anti_i2v_lit.surrogates.wan_encoder import WanEncoder
@@ -36,7 +35,7 @@ from anti_i2v_lit.types import Condition, Denoised, Draw
 
 
 @dataclass(kw_only=True)
-class WanSurrogateConfig:
+class WanSurrogateConfig(PromptedConfig):
     """Settings of a Wan surrogate.
 
     Attributes:
@@ -49,35 +48,18 @@ class WanSurrogateConfig:
             frame to predict: 5, which are two latent frames. 1 plus a multiple of 4.
         height: of the views, pixels; 0 for the published 704 (Wan2.2-TI2V-5B) or 480 (Wan2.1).
         width: of the views, pixels; 0 for the published 1280 (Wan2.2-TI2V-5B) or 832 (Wan2.1).
-        activation_checkpointing: recompute blocks in the backward pass instead of storing them:
-            about a third more time for a fraction of the memory; on or off.
-        prompt_cache: folder for prompt embeddings, so that the text encoder (11.4 GB for the
-            published models) is not loaded again by the next run; "" for memory only.
-        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
-            are embedded on the CPU when they come up, so that the text encoder never lies beside
-            the denoiser.
     """
 
     path: str = ""
-    dtype: str = "float32"
     encoder_dtype: str = "float32"
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
-    activation_checkpointing: bool = False
-    prompt_cache: str = ""
-    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
-        torch_dtype(self.dtype)
+        super().__post_init__()
         torch_dtype(self.encoder_dtype)
-        check_at_least(self.num_frames, 0, "num_frames")
-        check_at_least(self.height, 0, "height")
-        check_at_least(self.width, 0, "width")
 
 
-class WanSurrogate(Surrogate):
+class WanSurrogate(LatentSurrogate):
     """What the two Wan classes share: rectified flow, causal autoencoder, UMT5 prompts.
 
     Wan Team 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", arXiv 2503.20314;
@@ -128,6 +110,8 @@ class WanSurrogate(Surrogate):
         self._encoder = WanEncoder(parts.vae, config.activation_checkpointing)
         self._images = self._image_path(parts, config.activation_checkpointing)
         self.freeze()
+        if config.compile == "blocks":
+            self.compile_blocks()
 
     @abstractmethod
     def _check_class(self, parts: WanParts) -> None:
@@ -142,16 +126,6 @@ class WanSurrogate(Surrogate):
         """The denoiser, the encoder half of the autoencoder and, if any, CLIP's image tower."""
         networks = (self._denoiser, self._encoder)
         return networks if self._images is None else (*networks, self._images)
-
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the views it takes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Video frames of the reference clip."""
-        return self._frames
 
     @property
     def num_timesteps(self) -> int:
@@ -173,10 +147,13 @@ class WanSurrogate(Surrogate):
         """`encoder.conv_in`, `encoder.down.0` ..., `encoder.mid`."""
         return self._encoder.tap_names
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        return list(self._denoiser.transformer.blocks)
+
+    def _prepare_prompts(self, prompts: Sequence[str]) -> None:
+        self._prompts.prepare([prompt_clean(text) for text in prompts])
+
     def _encode_clip(self, clips: Tensor) -> Tensor:
-        expected = (self._frames, 3, *self._size)
-        if tuple(clips.shape[1:]) != expected:
-            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         latents, _ = self._encoder(2.0 * clips.transpose(1, 2) - 1.0, frozenset())
         return latents.transpose(1, 2)
 
@@ -300,10 +277,9 @@ class Wan21Surrogate(WanSurrogate):
         return Condition(
             latents=latents.transpose(1, 2).flatten(1, 2),
             features={name: value.float() for name, value in features.items()},
-            image_embedding=self._tokens(views),
         )
 
-    def _tokens(self, views: Tensor) -> Tensor:
+    def _image_embedding(self, views: Tensor) -> Tensor:
         assert self._images is not None
         return self._images(views)
 

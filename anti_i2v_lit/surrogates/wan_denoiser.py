@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from anti_i2v_lit.surrogates.blocks import needed_depth, recomputed
 
 
 class TappedWanTransformer(nn.Module):
@@ -56,7 +57,7 @@ class TappedWanTransformer(nn.Module):
             The prediction [B, C_out, F, h, w] or None, and tap name -> video tokens [B, N, D].
         """
         names = self.tap_names
-        depth = len(names) if prediction else max((names.index(t) + 1 for t in taps), default=0)
+        depth = needed_depth(names, taps, prediction)
         if depth == 0:
             return None, {}
         model = self.transformer
@@ -65,7 +66,7 @@ class TappedWanTransformer(nn.Module):
         video = model.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         features: dict[str, Tensor] = {}
         for name, block in zip(names[:depth], model.blocks[:depth], strict=True):
-            video = self._block(block, video, context, modulation, rotary)
+            video = recomputed(block, self.checkpointing, video, context, modulation, rotary)
             if name in taps:
                 features[name] = video
         if not prediction:
@@ -83,21 +84,6 @@ class TappedWanTransformer(nn.Module):
         modulation = modulation.unflatten(2 if per_token else 1, (6, -1))
         context = words if picture is None else torch.cat([picture, words], dim=1)
         return embedding, modulation, context
-
-    def _block(
-        self, block: nn.Module, video: Tensor, context: Tensor, modulation: Tensor, rotary: Any
-    ) -> Tensor:
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return block(video, context, modulation, rotary)
-        return checkpoint(
-            block,
-            video,
-            context,
-            modulation,
-            rotary,
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
 
     def _project(self, video: Tensor, embedding: Tensor, shape: torch.Size) -> Tensor:
         model = self.transformer

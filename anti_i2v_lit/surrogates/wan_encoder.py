@@ -23,7 +23,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 )
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+
+from anti_i2v_lit.surrogates.blocks import recomputed
 
 # Frames of each chunk after the first, and frames that a convolution keeps of a chunk.
 _CHUNK, _KEPT = 4, 2
@@ -123,21 +124,12 @@ class WanEncoder(nn.Module):
         hidden = chunk
         for index, (name, stage) in enumerate(zip((*self.tap_names, ""), stages, strict=True)):
             cache = None if caches is None else caches[index]
-            hidden, kept = self._run(stage, hidden, cache)
+            hidden, kept = recomputed(_run_stage, self.checkpointing, stage, hidden, cache)
             if caches is not None and kept is not None:
                 caches[index] = kept
             if name in taps:
                 features[name] = hidden[:, :, 0]
         return hidden, features
-
-    def _run(
-        self, stage: Stage, hidden: Tensor, cache: Cache | None
-    ) -> tuple[Tensor, Cache | None]:
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return _run_stage(stage, hidden, cache)
-        return checkpoint(
-            _run_stage, stage, hidden, cache, use_reentrant=False, preserve_rng_state=False
-        )
 
 
 def _run_stage(stage: Stage, hidden: Tensor, cache: Cache | None) -> tuple[Tensor, Cache | None]:

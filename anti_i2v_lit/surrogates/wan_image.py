@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from anti_i2v_lit.ops.resize import resize
+from anti_i2v_lit.surrogates.blocks import recomputed
 
 _BICUBIC = 3
 
@@ -45,9 +45,7 @@ class ImageEmbedder(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """Return image tokens [B, N, D], float32, of photos [B, 3, H, W] in [0, 1]."""
         pixels = self.preprocess(photos).to(next(self.tower.parameters()).dtype)
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return self._embed(pixels)
-        return checkpoint(self._embed, pixels, use_reentrant=False, preserve_rng_state=False)
+        return recomputed(self._embed, self.checkpointing, pixels)
 
     def preprocess(self, photos: Tensor) -> Tensor:
         """Return what the tower sees [B, 3, h, w] of photos [B, 3, H, W] in [0, 1]."""

@@ -73,8 +73,7 @@ def load_parts(
     schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     embedder = _embedder_of(folder, dtype, prompt_cache)
     if prompts:
-        cleaned = [prompt_clean(text) for text in prompts]
-        embedder.prepare(cleaned, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        embedder.prepare([prompt_clean(text) for text in prompts])
     image_encoder = image_processor = None
     with quiet_loading():
         transformer = WanTransformer3DModel.from_pretrained(

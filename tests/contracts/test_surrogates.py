@@ -193,6 +193,25 @@ def test_condition_at_a_draw_follows_the_draw_and_the_photo_only(surrogate: Surr
     assert gradient.isfinite().all() and (gradient.flatten(1).abs().amax(1) > 0).all()
 
 
+def test_the_image_embedding_is_made_for_the_denoiser_only(surrogate: Surrogate) -> None:
+    views = views_of(surrogate)
+    draw, taps = draw_for(surrogate, views), frozenset(surrogate.encoder_taps)
+    whole = surrogate.condition(views, taps, draw)
+    without = surrogate.condition(views, taps, draw, embedding=False)
+    assert without.image_embedding is None
+    assert torch.equal(without.latents, whole.latents)
+    assert all(torch.equal(without.features[name], whole.features[name]) for name in taps)
+
+
+def test_noised_photos_are_announced(surrogate: Surrogate) -> None:
+    views = views_of(surrogate)
+    draw = draw_for(surrogate, views)
+    same = torch.equal(
+        surrogate.condition(views, draw=draw).latents, surrogate.condition(views).latents
+    )
+    assert same is not surrogate.noises_photos
+
+
 def test_truncated_run_gives_the_taps_of_the_full_run(surrogate: Surrogate) -> None:
     views = views_of(surrogate)
     condition, draw = surrogate.condition(views), draw_for(surrogate, views)

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from anti_i2v_lit.miniatures import TEXT_TOKENS, TEXT_WIDTH, tiny_cogvideox
-from anti_i2v_lit.surrogates.prompts import PromptCache, PromptEmbedder, text_model_key
+from anti_i2v_lit.surrogates.prompts import (
+    PromptCache,
+    PromptEmbedder,
+    encoder_device,
+    text_model_key,
+)
 
 CPU = torch.device("cpu")
 
@@ -99,6 +104,35 @@ def test_disk_serves_the_next_run(tmp_path: Path) -> None:
     assert loader.calls == 0
     assert PromptCache(tmp_path / "cache", "another model").get("a cat") is None
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".safetensors"]
+
+
+def test_many_texts_are_embedded_together_and_wait_on_the_disk(tmp_path: Path) -> None:
+    loader, texts = CountingLoader(), [f"text {i}" for i in range(300)]
+    many = embedder(loader, PromptCache(tmp_path, "model"))
+    many.prepare(texts, CPU)
+    assert loader.calls == 1 and len(list(tmp_path.iterdir())) == 300
+    found = many.embed([texts[0], texts[299]], CPU)
+    many.prepare(texts)
+    assert loader.calls == 1
+    assert torch.equal(found, embedder(CountingLoader()).embed([texts[0], texts[299]], CPU))
+
+
+def test_without_a_disk_the_memory_bounds_what_is_prepared() -> None:
+    loader, texts = CountingLoader(), [f"text {i}" for i in range(300)]
+    many = embedder(loader)
+    with pytest.warns(UserWarning, match="set prompt_cache"):
+        many.prepare(texts)
+    many.embed(texts[:1], CPU)
+    assert loader.calls == 1
+    many.embed(texts[299:], CPU)
+    assert loader.calls == 2
+
+
+def test_a_filled_gpu_is_left_to_the_denoiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for allocated, expected in ((0, "cuda"), (512, "cpu")):
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda size=allocated: size)
+        assert encoder_device().type == expected
 
 
 def test_a_torn_file_is_made_anew_with_a_warning(tmp_path: Path) -> None:

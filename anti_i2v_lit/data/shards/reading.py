@@ -72,11 +72,20 @@ class ShardSample:
         words = self.text or self.facts
         wanted = sorted((e for e in (self.photo, words) if e), key=lambda e: e.offset)
         found = dict(zip(wanted, self.shard.read(wanted), strict=True))
+        return found[self.photo], "" if words is None else self._read(words, found[words])
+
+    def caption(self) -> str:
+        """Read the caption alone; errors as `load`."""
+        words = self.text or self.facts
         if words is None:
-            return found[self.photo], ""
+            return ""
+        (found,) = self.shard.read([words])
+        return self._read(words, found)
+
+    def _read(self, words: Entry, found: bytes) -> str:
         try:
-            text = found[words].decode()
-            return found[self.photo], text.strip() if self.text else _caption(text)
+            text = found.decode()
+            return text.strip() if self.text else _caption(text)
         except ValueError as error:
             raise PhotoFailure(f"{words.name} in the shard cannot be read: {error}") from error
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from anti_i2v_lit.checkpoints import torch_dtype
 from anti_i2v_lit.checks import check_at_least
-from anti_i2v_lit.surrogates.base import Surrogate
+from anti_i2v_lit.surrogates.blocks import recomputed
 from anti_i2v_lit.surrogates.dynamicrafter.loading import (
     DynamiCrafterParts,
     load_encoding_parts,
@@ -20,12 +19,13 @@ from anti_i2v_lit.surrogates.dynamicrafter.loading import (
 from anti_i2v_lit.surrogates.dynamicrafter.miniature import tiny_parts
 from anti_i2v_lit.surrogates.dynamicrafter.model import Schedule
 from anti_i2v_lit.surrogates.dynamicrafter.sizes import check_size, clip_length, view_size_of
+from anti_i2v_lit.surrogates.latent import LatentSurrogate, PromptedConfig
 from anti_i2v_lit.surrogates.parameterisation import add_noise, diffusion_coefficients, target
 from anti_i2v_lit.types import Condition, Denoised, Draw
 
 
 @dataclass(kw_only=True)
-class DynamiCrafterSurrogateConfig:
+class DynamiCrafterSurrogateConfig(PromptedConfig):
     """Settings of a DynamiCrafter surrogate.
 
     Attributes:
@@ -33,44 +33,24 @@ class DynamiCrafterSurrogateConfig:
             `model.safetensors`; no unit.
         size: 256, 512 or 1024 for the published model of that size; 0 to follow `config.yaml`
             beside the checkpoint, or else what the checkpoint holds.
-        dtype: precision of the weights, "float32" or "bfloat16"; photos, latents, predictions
-            and features outside the model are float32 always.
         num_frames: length of the reference clip, video frames, each of which is a latent frame;
             0 for the model's own, 16. Fewer cost less, more are refused.
-        height: of the views, pixels; 0 for the model's own.
-        width: of the views, pixels; 0 for the model's own.
         fps: what the model is told: frames per second (512, 1024) or frame stride (256); 0 for
             the model's own.
-        activation_checkpointing: recompute blocks in the backward pass instead of storing them:
-            about a third more time for a fraction of the memory; on or off.
-        prompt_cache: folder for prompt embeddings, so that the text encoder (1.4 GB for the
-            published models) is not loaded again by the next run; "" for memory only.
-        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
-            are embedded on the CPU when they come up.
     """
 
     path: str = "embedded"
     size: int = 0
-    dtype: str = "float32"
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
     fps: int = 0
-    activation_checkpointing: bool = False
-    prompt_cache: str = ""
-    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
-        torch_dtype(self.dtype)
+        super().__post_init__()
         check_size(self.size)
-        check_at_least(self.num_frames, 0, "num_frames")
-        check_at_least(self.height, 0, "height")
-        check_at_least(self.width, 0, "width")
         check_at_least(self.fps, 0, "fps")
 
 
-class DynamiCrafterSurrogate(Surrogate):
+class DynamiCrafterSurrogate(LatentSurrogate):
     """A DynamiCrafter latent video U-Net with its autoencoder of frames and its CLIP embedder.
 
     Xing et al. 2023, "DynamiCrafter", arXiv 2310.12190; the computation is that of the released
@@ -114,6 +94,8 @@ class DynamiCrafterSurrogate(Surrogate):
         self._size = view_size_of(parts.settings, config.height, config.width)
         self._fps = config.fps or parts.unet.settings.default_fs
         self.freeze()
+        if config.compile == "blocks":
+            self.compile_blocks()
 
     @classmethod
     def tiny(cls) -> Self:
@@ -124,16 +106,6 @@ class DynamiCrafterSurrogate(Surrogate):
     def modules(self) -> Sequence[nn.Module]:
         """Denoiser, encoder half of the autoencoder, CLIP embedder, Resampler, schedule."""
         return (self._unet, self._first_stage, self._embedder, self._resampler, self._schedule)
-
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the views it takes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Video frames of the reference clip."""
-        return self._frames
 
     @property
     def num_timesteps(self) -> int:
@@ -150,6 +122,12 @@ class DynamiCrafterSurrogate(Surrogate):
         """`encoder.conv_in`, `encoder.down.0` ..., `encoder.mid`."""
         return self._first_stage.tap_names
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        return self._unet.blocks()
+
+    def _prepare_prompts(self, prompts: Sequence[str]) -> None:
+        self._prompts.prepare(prompts)
+
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition:
         photos = 2.0 * views - 1.0
         moments, features = self._first_stage.moments_and_taps(
@@ -158,23 +136,15 @@ class DynamiCrafterSurrogate(Surrogate):
         return Condition(
             latents=self._settings.scale_factor * _mean(moments).float(),
             features={name: value.float() for name, value in features.items()},
-            image_embedding=self._image_tokens(self._embedder(photos)).float(),
         )
 
-    def _image_tokens(self, tokens: Tensor) -> Tensor:
+    def _image_embedding(self, views: Tensor) -> Tensor:
         """The Resampler's tokens for the frames in use, the first frame's first [B, N, D]."""
-        if self._checkpointing and torch.is_grad_enabled():
-            made = checkpoint(
-                self._resampler, tokens, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            made = self._resampler(tokens)
-        return self._resampler.first_frames(made, self._frames)
+        tokens = self._embedder(2.0 * views - 1.0)
+        made = recomputed(self._resampler, self._checkpointing, tokens)
+        return self._resampler.first_frames(made, self._frames).float()
 
     def _encode_clip(self, clips: Tensor) -> Tensor:
-        expected = (self._frames, 3, *self._size)
-        if tuple(clips.shape[1:]) != expected:
-            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         frames = (2.0 * clips.flatten(0, 1) - 1.0).to(self._dtype)
         at_once = 1 if self._settings.frame_by_frame else self._frames
         means = [_mean(self._first_stage.moments(part)).float() for part in frames.split(at_once)]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from anti_i2v_lit.surrogates.blocks import recomputed
 from anti_i2v_lit.surrogates.dynamicrafter.resizing import resizing_matrix
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -174,10 +174,7 @@ class _ImageTower(nn.Module):
         first = self.class_embedding.expand(len(patches), 1, -1)
         hidden = self.ln_pre(torch.cat([first, patches], dim=1) + self.positional_embedding)
         for block in self.transformer.resblocks:
-            if checkpointing and torch.is_grad_enabled():
-                hidden = checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=False)
-            else:
-                hidden = block(hidden)
+            hidden = recomputed(block, checkpointing, hidden)
         return hidden
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.surrogates.blocks import recomputed
 
 _ATTENTIONS = ("vanilla", "none")
 
@@ -264,7 +263,7 @@ class Middle(nn.Module):
     def forward(self, x: Tensor, checkpointing: bool) -> Tensor:
         """[N, C, H, W] to the same shape."""
         for layer in (self.block_1, self.attn_1, self.block_2):
-            x = _run(layer, x, checkpointing)
+            x = recomputed(layer, checkpointing, x)
         return x
 
 
@@ -306,9 +305,9 @@ class _Level(nn.Module):
 
     def forward(self, x: Tensor, checkpointing: bool) -> Tensor:
         for index, block in enumerate(self.block):
-            x = _run(block, x, checkpointing)
+            x = recomputed(block, checkpointing, x)
             if len(self.attn):
-                x = _run(self.attn[index], x, checkpointing)
+                x = recomputed(self.attn[index], checkpointing, x)
         return x
 
     def leave(self, x: Tensor) -> Tensor:
@@ -371,9 +370,3 @@ def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 def _keep(features: dict[str, Tensor], taps: frozenset[str], name: str, value: Tensor) -> None:
     if name in taps:
         features[name] = value
-
-
-def _run(layer: nn.Module, x: Tensor, checkpointing: bool) -> Tensor:
-    if not (checkpointing and torch.is_grad_enabled()):
-        return layer(x)
-    return checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)

@@ -205,7 +205,7 @@ def _load(
         dtype,
     )
     embedder = PromptEmbedder(load, settings.clip.context_length, dtype, cache)
-    embedder.prepare(prompts, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    embedder.prepare(prompts)
     reduce(model)
     return _parts(model, checked, dtype, embedder)
 

@@ -105,6 +105,10 @@ class UNet(nn.Module):
         outputs = (f"output.{i}" for i in range(len(self.output_blocks)))
         return (*inputs, "middle", *outputs)
 
+    def blocks(self) -> list[nn.Module]:
+        """All blocks in the order in which they run."""
+        return [*self.input_blocks, self.middle_block, *self.output_blocks]
+
     def forward(
         self,
         x: Tensor,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from anti_i2v_lit.surrogates.open_sora.stdit3 import Context, STDiT3
+from anti_i2v_lit.surrogates.blocks import needed_depth, recomputed
+from anti_i2v_lit.surrogates.open_sora.stdit3 import STDiT3
 
 
 class TappedSTDiT3(nn.Module):
@@ -58,7 +57,7 @@ class TappedSTDiT3(nn.Module):
             The velocity [B, C, F, h, w], float32, or None, and tap name -> tokens [B, N, D].
         """
         names = self.tap_names
-        depth = len(names) if prediction else max((names.index(t) + 1 for t in taps), default=0)
+        depth = needed_depth(names, taps, prediction)
         if depth == 0:
             return None, {}
         model = self.model
@@ -67,14 +66,9 @@ class TappedSTDiT3(nn.Module):
         )
         tokens, features = start.tokens, {}
         for name, block in zip(names[:depth], model.blocks()[:depth], strict=True):
-            tokens = self._block(block, tokens, start.context)
+            tokens = recomputed(block, self.checkpointing, tokens, start.context)
             if name in taps:
                 features[name] = tokens
         if not prediction:
             return None, features
         return model.finish(tokens, start)[:, : model.in_channels], features
-
-    def _block(self, block: nn.Module, tokens: Tensor, context: Context) -> Tensor:
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return block(tokens, context)
-        return checkpoint(block, tokens, context, use_reentrant=False, preserve_rng_state=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from anti_i2v_lit.surrogates.blocks import recomputed
 from anti_i2v_lit.surrogates.open_sora.video_vae import SPATIAL_SCALE, VideoVAE
 
 
@@ -62,7 +61,7 @@ class PhotoEncoder(nn.Module):
         downs = ((f"down.{i}", block) for i, block in enumerate(encoder.down_blocks))
         hidden = photos
         for name, stage in (("conv_in", encoder.conv_in), *downs, ("mid", encoder.mid_block)):
-            hidden = features[f"spatial.{name}"] = self._run(stage, hidden)
+            hidden = features[f"spatial.{name}"] = recomputed(stage, self.checkpointing, hidden)
         moments = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(hidden)))
         if module.quant_conv is not None:
             moments = module.quant_conv(moments)
@@ -73,12 +72,8 @@ class PhotoEncoder(nn.Module):
         temporal = self.vae.temporal_vae
         hidden = temporal.padded(plane[:, :, None])
         for name in temporal.encoder.stage_names:
-            hidden = self._run(partial(temporal.encoder.stage, name), hidden)
+            stage = partial(temporal.encoder.stage, name)
+            hidden = recomputed(stage, self.checkpointing, hidden)
             features[f"temporal.{name}"] = hidden[:, :, -1]
         mean = temporal.posterior(temporal.encoder.finish(hidden)).mean
         return self.vae.normalise(mean)[:, :, -1]
-
-    def _run(self, stage: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        if not self.checkpointing:
-            return stage(hidden)
-        return checkpoint(stage, hidden, use_reentrant=False, preserve_rng_state=False)

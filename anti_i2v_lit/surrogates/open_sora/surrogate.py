@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from anti_i2v_lit.checkpoints import torch_dtype
 from anti_i2v_lit.checks import check_at_least
-from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.flow_matching import with_given_frame, without_given_frame
+from anti_i2v_lit.surrogates.latent import LatentSurrogate, PromptedConfig
 from anti_i2v_lit.surrogates.masked_text import split_mark
 from anti_i2v_lit.surrogates.open_sora.captions import caption_of
 from anti_i2v_lit.surrogates.open_sora.denoiser import TappedSTDiT3
@@ -37,14 +37,12 @@ from anti_i2v_lit.types import Condition, Denoised, Draw
 
 
 @dataclass(kw_only=True)
-class OpenSoraSurrogateConfig:
+class OpenSoraSurrogateConfig(PromptedConfig):
     """Settings of an Open-Sora surrogate.
 
     Attributes:
         path: local folder with the published repositories side by side; no unit. There is no
             packaged model of this class. See `open_sora.loading` for the layout.
-        dtype: precision of the weights, "float32" or "bfloat16"; photos, latents, predictions
-            and features outside the model are float32 always.
         num_frames: length of the reference clip, video frames; 0 for the shortest that has a
             frame to predict: 5, which are two latent frames. 17 make five, the published 51
             fifteen.
@@ -53,36 +51,22 @@ class OpenSoraSurrogateConfig:
         width: of the views, pixels; 0 for the published 426.
         fps: frame rate that the model is told, frames per second.
         aesthetic_score: that is appended to the captions, about 4 to 7; 0 for none.
-        activation_checkpointing: recompute blocks in the backward pass instead of storing them:
-            about a third more time for a fraction of the memory; on or off.
-        prompt_cache: folder for prompt embeddings, so that the text encoder (9.5 GB in bfloat16)
-            is not loaded again by the next run; "" for memory only.
-        prompts: texts to embed before the denoiser is loaded, on the GPU if there is one; others
-            are embedded on the CPU when they come up, so that the text encoder never lies beside
-            the denoiser.
     """
 
     path: str = ""
-    dtype: str = "float32"
-    num_frames: int = 0
-    height: int = 0
-    width: int = 0
     fps: float = OWN_FPS
     aesthetic_score: float = OWN_SCORE
-    activation_checkpointing: bool = False
-    prompt_cache: str = ""
-    prompts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
-        torch_dtype(self.dtype)
+        super().__post_init__()
         check_num_frames(self.num_frames)
         view_size_of(self.height, self.width)
         check_at_least(self.fps, 1, "fps")
         check_at_least(self.aesthetic_score, 0, "aesthetic_score")
 
 
-class OpenSoraSurrogate(Surrogate):
+class OpenSoraSurrogate(LatentSurrogate):
     """Open-Sora 1.2: STDiT3-XL/2 on the latents of a 2D and a temporal autoencoder.
 
     Zheng et al. 2024, "Open-Sora: Democratizing Efficient Video Production for All", arXiv
@@ -118,6 +102,8 @@ class OpenSoraSurrogate(Surrogate):
         self._denoiser = TappedSTDiT3(parts.denoiser, config.activation_checkpointing)
         self._encoder = PhotoEncoder(parts.vae, config.activation_checkpointing)
         self.freeze()
+        if config.compile == "blocks":
+            self.compile_blocks()
 
     @classmethod
     def tiny(cls) -> Self:
@@ -128,16 +114,6 @@ class OpenSoraSurrogate(Surrogate):
     def modules(self) -> Sequence[nn.Module]:
         """The denoiser and the encoder half of the autoencoder."""
         return (self._denoiser, self._encoder)
-
-    @property
-    def view_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the views it takes."""
-        return self._size
-
-    @property
-    def num_frames(self) -> int:
-        """Video frames of the reference clip."""
-        return self._frames
 
     @property
     def num_timesteps(self) -> int:
@@ -154,6 +130,12 @@ class OpenSoraSurrogate(Surrogate):
         """`spatial.conv_in`, `spatial.down.0` ..., then `temporal.conv_in` ... `temporal.mid`."""
         return self._encoder.tap_names
 
+    def _blocks(self) -> Sequence[nn.Module]:
+        return self._denoiser.model.blocks()
+
+    def _prepare_prompts(self, prompts: Sequence[str]) -> None:
+        self._prompts.prepare([caption_of(text, self.config.aesthetic_score) for text in prompts])
+
     def _condition(self, views: Tensor, encoder_taps: frozenset[str]) -> Condition:
         mean, features = self._encoder(self._enter(views), encoder_taps)
         return Condition(
@@ -162,9 +144,6 @@ class OpenSoraSurrogate(Surrogate):
         )
 
     def _encode_clip(self, clips: Tensor) -> Tensor:
-        expected = (self._frames, 3, *self._size)
-        if tuple(clips.shape[1:]) != expected:
-            raise ValueError(f"clips: expected [B, {expected}], got {tuple(clips.shape)}")
         latents = self._encoder.encode_clips(self._enter(clips).transpose(1, 2))
         return latents.transpose(1, 2).float()
 
@@ -210,7 +189,7 @@ def _load(config: OpenSoraSurrogateConfig) -> OpenSoraParts:
     prompts = load_prompts(folder, dtype, config.prompt_cache)
     captions = [caption_of(text, config.aesthetic_score) for text in config.prompts]
     if captions:
-        prompts.prepare(captions, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        prompts.prepare(captions)
     return OpenSoraParts(
         denoiser=load_denoiser(folder, dtype),
         vae=load_photo_encoder(folder, dtype),
