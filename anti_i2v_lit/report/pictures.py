@@ -49,7 +49,13 @@ class PhotoPictures:
     crop: Triple | None = None
 
 
-def photo_pictures(source: Path | None, output: Path, *, with_crop: bool) -> PhotoPictures:
+def photo_pictures(
+    source: Path | None,
+    output: Path,
+    *,
+    with_crop: bool,
+    frame: tuple[float, float, float, float] | None = None,
+) -> PhotoPictures:
     """Read both files once and make the pictures of a card.
 
     The residual is taken at full size, times 10, around mid grey, and then made smaller, so fine
@@ -59,10 +65,15 @@ def photo_pictures(source: Path | None, output: Path, *, with_crop: bool) -> Pho
         source: the original; None when it cannot be reached. Both may lie in a tar.
         output: the cloak.
         with_crop: also make the full-resolution crop.
+        frame: left, top, right, bottom of the part of the photo that the cloak shows, as shares;
+            where the sizes differ, that part is resized to the cloak's size and compared. None
+            compares files of equal size only.
     """
     cloak, cloak_problem = _read(output)
     photo, photo_problem = (None, "the original is not there") if source is None else _read(source)
     problem = "; ".join(p for p in (photo_problem, cloak_problem) if p)
+    if photo is not None and cloak is not None and frame is not None:
+        photo = _framed(photo, cloak.shape[:2], frame)
     if photo is not None and cloak is not None and photo.shape != cloak.shape:
         problem = "photo and cloak differ in size"
     if photo is None or cloak is None or problem:
@@ -82,6 +93,20 @@ def photo_pictures(source: Path | None, output: Path, *, with_crop: bool) -> Pho
         residual=_jpeg(residual.clip(0, 255).astype(np.uint8)),
     )
     return PhotoPictures(whole=whole, crop=crop)
+
+
+def _framed(
+    photo: Pixels, size: tuple[int, ...], frame: tuple[float, float, float, float]
+) -> Pixels:
+    """The part of a photo that a cloak of another size shows, at the cloak's size (H, W)."""
+    if photo.shape[:2] == size:
+        return photo
+    height, width = photo.shape[:2]
+    left, top, right, bottom = frame
+    rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
+    columns = slice(round(left * width), max(round(left * width) + 1, round(right * width)))
+    part = Image.fromarray(np.ascontiguousarray(photo[rows, columns]))
+    return np.asarray(part.resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 
 def _read(path: Path) -> tuple[Pixels | None, str]:

@@ -1,0 +1,54 @@
+"""The one sentence at the top of the page."""
+
+from __future__ import annotations
+
+from anti_i2v_lit.evaluation.facts import HELD_OUT, PROTECTED, WEAKENED, WHITE_BOX
+from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.report.evaluation.photos import Tally
+from anti_i2v_lit.report.evaluation.text import amount
+
+NOTHING = "Nothing was judged, so nothing is claimed."
+
+
+def title(outcome: Outcome, tallies: list[Tally]) -> str:
+    """A failed evaluation first of all; else how many photos stay protected, where, after what.
+
+    It counts the first protection's verdicts, each the worst over purifications and models.
+    """
+    failing = sum(problem.fails for problem in outcome.problems)
+    if failing:
+        return f"This evaluation fails: {amount(failing, 'problem')} with the files or the run."
+    return sentence(outcome, tallies)
+
+
+def sentence(outcome: Outcome, tallies: list[Tally]) -> str:
+    """How many photos stay protected, after what, measured on which models."""
+    if not tallies or not tallies[0].total:
+        return NOTHING
+    tally = tallies[0]
+    kept, weakened = tally.counts[PROTECTED], tally.counts[WEAKENED]
+    more = f"; {weakened} more {'is' if weakened == 1 else 'are'} weakened" if weakened else ""
+    return (
+        f"{tally.protection}: {kept} of {amount(tally.total, 'photo')} "
+        f"{'stays' if tally.total == 1 else 'stay'} protected {_after(outcome)}, "
+        f"measured on {_models(outcome, tally)}{more}."
+    )
+
+
+def _after(outcome: Outcome) -> str:
+    real = [p for p in outcome.purifications if p.name]
+    if not real:
+        return "as long as the file is left as it is"
+    if len(real) == 1:
+        return f"after {real[0].label}"
+    return f"after every one of {len(real)} purifications"
+
+
+def _models(outcome: Outcome, tally: Tally) -> str:
+    """The models whose verdicts count."""
+    white = next((p.white_box for p in outcome.protections if p.name == tally.protection), ())
+    held = [g.label for g in outcome.generators if g.label not in white]
+    if tally.knowledge == WHITE_BOX or not held:
+        return "white-box video models only, which says nothing about others"
+    noun = "the held-out video model" if len(held) == 1 else f"{len(held)} {HELD_OUT} video models"
+    return f"{noun} {', '.join(held)}" if len(held) == 1 else f"{noun} ({', '.join(held)})"
