@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anti_i2v_lit.surrogates.embedded.autoencoder import PictureAutoencoder
 from anti_i2v_lit.surrogates.embedded.clips import (
@@ -55,6 +55,7 @@ class Run:
     picture_encoder: PictureEncoderTraining  # recipe of stage two, of families that have one
     denoiser: DenoiserTraining  # recipe of stage four
     clips: ClipOptions = dataclasses.field(default_factory=ClipOptions)  # stage three
+    start_from: pathlib.Path | None = None  # a denoiser's checkpoint whose fitting weights begin
     accelerator: str = "auto"  # Lightning accelerator
     held_back: int = 24  # first so many training portraits kept out, to choose on
     whitening_images: int = 1500  # random crops that the covariance is measured on
@@ -170,8 +171,12 @@ def train_denoiser(run: Run) -> None:
     """Stage four: ``denoiser/last.ckpt``."""
     if _done(run, "denoiser"):
         return
+    model = run.family.denoiser(run.denoiser.seed)
+    if run.start_from is not None:
+        shared = take_fitting(model, _average_of(run.start_from))
+        print(f"{shared:.1%} of the denoiser's weights from {run.start_from}", flush=True)
     module = LitDenoiser(
-        model=run.family.denoiser(run.denoiser.seed),
+        model=model,
         denoising=run.family.denoising(trained_picture_encoder(run)),
         training=run.denoiser,
         clips=load_shards(run.out / "clips", run.clips.count),
@@ -190,9 +195,42 @@ def export(run: Run, folder: pathlib.Path) -> int:
     return run.family.export(whiten(run)[0], trained_picture_encoder(run), denoiser.eval(), folder)
 
 
+def take_fitting(model: nn.Module, weights: dict[str, Tensor]) -> float:
+    """Take every weight of the same name and shape, and leave the others as they are.
+
+    A denoiser that has more blocks than an earlier one goes on where that one was.
+
+    Args:
+        model: Changed in place.
+        weights: Name -> tensor.
+
+    Returns:
+        Share of the model's numbers that were taken, in [0, 1].
+
+    Raises:
+        ValueError: Nothing fits.
+    """
+    own = model.state_dict()
+    fitting = {
+        name: value
+        for name, value in weights.items()
+        if name in own and own[name].shape == value.shape
+    }
+    if not fitting:
+        raise ValueError(
+            f"{len(weights)} weights arrived of which none fits; expected the checkpoint of a "
+            "denoiser of this family, start from another."
+        )
+    model.load_state_dict(fitting, strict=False)
+    return sum(v.numel() for v in fitting.values()) / sum(v.numel() for v in own.values())
+
+
 def _averaged(run: Run, stage: str) -> dict[str, Tensor]:
     """The weight average in the checkpoint of a stage."""
-    path = checkpoint_path(run.out / stage)
+    return _average_of(checkpoint_path(run.out / stage))
+
+
+def _average_of(path: pathlib.Path) -> dict[str, Tensor]:
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     return _below(state, "average.model.")
 

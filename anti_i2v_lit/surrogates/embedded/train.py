@@ -50,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
     add("--denoiser-steps", type=int, default=20000, help="most steps of stage four")
     add("--withhold-latent", type=float, help="unet: share of clips without the photo's latent")
     add(
+        "--start-from",
+        type=pathlib.Path,
+        help="denoiser/last.ckpt of another run; stage four begins with its weights that fit",
+    )
+    add(
         "--portraits-every",
         type=int,
         default=0,
@@ -87,6 +92,7 @@ def build_run(arguments: argparse.Namespace) -> stages.Run:
         data=arguments.data,
         out=arguments.out,
         family=build_family(arguments),
+        start_from=arguments.start_from,
         accelerator=arguments.accelerator,
         autoencoder=AutoencoderTraining(
             schedule=Schedule(

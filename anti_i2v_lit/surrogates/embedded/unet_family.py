@@ -33,7 +33,7 @@ class UNetShape:
 
     channels: int = 64  # channels of the first level
     multiples: tuple[int, ...] = (1, 2)  # channels of each level, multiples of ``channels``
-    attended: tuple[int, ...] = (2,)  # halvings at which frames attend, as factors: 1, 2, 4 ...
+    attended: tuple[int, ...] = (1, 2)  # halvings at which frames attend, as factors: 1, 2, 4 ...
     head_channels: int = 16  # channels of an attention head
     context: int = 64  # channels of text and image tokens; width of the text tower
     frames: int = 5  # frames of a clip

@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from anti_i2v_lit.surrogates.embedded.lit_picture_encoder import (
 from anti_i2v_lit.surrogates.embedded.mmdit_family import TransformerFamily
 from anti_i2v_lit.surrogates.embedded.perceptual import PerceptualDistance
 from anti_i2v_lit.surrogates.embedded.schedule import Schedule
+from anti_i2v_lit.surrogates.embedded.stages import take_fitting
 from anti_i2v_lit.surrogates.embedded.unet_family import UNetFamily
 from tests.surrogates.embedded.small import SMALL_UNET
 
@@ -162,6 +164,21 @@ def test_single_frames_are_described_by_their_image_tokens_alone() -> None:
         place = (latents == clean).flatten(2).all(dim=2).nonzero()
         assert len(place) == 1
         assert torch.equal(tokens[place[0, 0]], told), "the tokens of the frame's own clip"
+
+
+def test_a_denoiser_with_more_blocks_goes_on_where_an_earlier_one_was() -> None:
+    shape = dataclasses.replace(SMALL_UNET.unet_shape, attended=(2,))
+    earlier = dataclasses.replace(SMALL_UNET, unet_shape=shape).denoiser(1)
+    model = SMALL_UNET.denoiser(2)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    share = take_fitting(model, earlier.state_dict())
+    old, new = earlier.state_dict(), model.state_dict()
+    assert set(old) < set(new)
+    for name, value in new.items():
+        assert torch.equal(value, old.get(name, fresh[name])), name
+    assert 0.5 < share < 1.0
+    with pytest.raises(ValueError, match="none fits"):
+        take_fitting(model, {"elsewhere.weight": torch.zeros(3)})
 
 
 def test_the_image_encoder_sees_two_views_of_each_person() -> None:

@@ -104,8 +104,9 @@ def test_a_fresh_denoiser_predicts_the_v_of_a_still_clip() -> None:
         torch.full((4,), index),
         told,
     )
-    error = (predicted - (signal * noise - spread * clean)).square().mean()
-    assert float(error) < 0.1
+    target = signal * noise - spread * clean
+    error = (predicted - target).square().mean()
+    assert float(error) < 0.2 * float(target.square().mean()), "transformers start a little open"
 
 
 @torch.no_grad()
