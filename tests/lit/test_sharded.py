@@ -100,6 +100,7 @@ def test_a_killed_process_ends_the_other_within_a_minute_with_the_reason(
             ["strategy=fsdp2", "trainer.devices=2", "surrogates.1.name=svd"],
             "cannot divide surrogate",
         ),
+        (["strategy=zero3", "trainer.devices=2", "surrogates.0.compile=blocks"], "compile=none"),
         (["strategy=zero4"], "Did you mean 'zero3'"),
     ],
 )
