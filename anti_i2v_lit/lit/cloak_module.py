@@ -23,7 +23,7 @@ from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.lit.cluster import whereabouts
 from anti_i2v_lit.lit.datamodule import GroupStream, LoadedPhoto, PhotoDataModule, WorkGroup
 from anti_i2v_lit.lit.placement import Placement, meet, placement_of
-from anti_i2v_lit.lit.sharded import Convoys, is_sharded
+from anti_i2v_lit.lit.sharded import Convoys, is_sharded, loading
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.settings import Settings
 
@@ -84,7 +84,8 @@ class CloakModule(pl.LightningModule):
         self._check_trainer()
         placement = placement_of(self.trainer, self.settings)
         peers, everyone = meet(placement)
-        views = everyone.together(lambda: self._build(placement, peers))
+        with loading(self.settings):
+            views = everyone.together(lambda: self._build(placement, peers))
         self._view_size = max(views, key=lambda size: size[0] * size[1])
         if is_sharded(self.settings):  # not before everybody has loaded
             self._convoys = Convoys(self.trainer, self.settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +17,7 @@ from anti_i2v_lit.cloaking.stand_in import StandIn
 from anti_i2v_lit.settings import Settings
 from anti_i2v_lit.surrogates.sharding import SHARDERS
 from anti_i2v_lit.surrogates.sharding.base import Sharder
+from anti_i2v_lit.surrogates.sharding.scratch import ConvertedInFiles
 
 # Between passes a rank reads, writes and judges a photo while the others wait. Gloo notices at
 # once when a process is gone; NCCL does not, and no pass on a GPU takes this long.
@@ -29,6 +31,14 @@ _NOT_BY_FSDP2 = ("dynamicrafter", "svd", "wan_2_1", "wan_2_2")
 def is_sharded(settings: Settings) -> bool:
     """Whether the weights of surrogates are divided over ranks."""
     return settings.strategy in SHARDERS.names()
+
+
+def loading(settings: Settings) -> AbstractContextManager[object]:
+    """What surrogates are loaded within: divided ones are never in memory whole, converted or not.
+
+    Weights in the precision of their files stay mapped from these; others from scratch files.
+    """
+    return ConvertedInFiles() if is_sharded(settings) else nullcontext()
 
 
 def check_sharding(world: int, settings: Settings) -> None:

@@ -18,6 +18,7 @@ from anti_i2v_lit.surrogates import SURROGATES
 from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.sharding import SHARDERS
 from anti_i2v_lit.surrogates.sharding.base import Sharder
+from anti_i2v_lit.surrogates.sharding.scratch import ConvertedInFiles
 
 PARITY = {
     "cogvideox": ("zero3", "zero3_offload", "fsdp2"),
@@ -146,14 +147,20 @@ def checkpointed(folder: str, rank: int) -> dict[str, Any]:
     return found
 
 
-def loading(folder: str) -> dict[str, Any]:
-    """How far anonymous memory grows while a checkpoint is loaded and divided, in bytes."""
+def loading(folder: str, converted: bool) -> dict[str, Any]:
+    """How far anonymous memory grows while a checkpoint is loaded and divided, in bytes.
+
+    Args:
+        folder: the checkpoint.
+        converted: whether its files have another precision than that asked for.
+    """
     found: dict[str, Any] = {}
     for strategy in ("zero3", "fsdp2"):
         sharder = SHARDERS.load(strategy)(dist.group.WORLD, _CPU)
         sharder._begin()
         before = _anonymous()
-        surrogate = SURROGATES.build({"name": "cogvideox", "path": folder})
+        with ConvertedInFiles() if converted else nullcontext():
+            surrogate = SURROGATES.build({"name": "cogvideox", "path": folder})
         peak = [_anonymous() - before]
         divide = sharder._divide
 
@@ -189,7 +196,9 @@ def main(rank: int, folder: Path) -> None:
     found["alive"] = gathered_alive(rank, careless=False)
     found["careless"] = gathered_alive(rank, careless=True)
     found["checkpointed"] = checkpointed(str(folder / "tiny"), rank)
-    found["loading"] = loading(str(folder / "large"))  # last: every import has been paid for
+    # Last: every import has been paid for.
+    found["loading"] = loading(str(folder / "large"), converted=False)
+    found["converting"] = loading("embedded", converted=True)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

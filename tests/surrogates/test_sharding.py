@@ -92,13 +92,18 @@ def test_truncated_and_recomputed(pair: list[dict[str, Any]], strategy: str) -> 
         assert found["blocks"] == [], "blocks after the deepest tap are not divided, but dropped"
 
 
+@pytest.mark.parametrize("files", ["loading", "converting"])
 @pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
-def test_no_rank_ever_holds_the_whole_checkpoint(pair: list[dict[str, Any]], strategy: str) -> None:
+def test_no_rank_ever_holds_the_whole_checkpoint(
+    pair: list[dict[str, Any]], strategy: str, files: str
+) -> None:
+    """Nor do they where the files (the packaged ones, in float16) have another precision."""
     for rank in pair:
-        found = rank["loading"][strategy]
+        found = rank[files][strategy]
         whole = found["memory"]["whole"]
         assert whole > 20e6
         assert found["peak"] < 0.8 * whole, found
+        assert found["built"] < 0.3 * whole, found
 
 
 @pytest.mark.parametrize("name", SURROGATES.names())
