@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.writing import output_names
 from anti_i2v_lit.evaluation.judge import build_judge, weights_folder
-from anti_i2v_lit.evaluation.run import Evaluator, Trials
+from anti_i2v_lit.evaluation.run import CLEAN, Evaluator, Trials
 from anti_i2v_lit.evaluation.store import ResultStore
 from anti_i2v_lit.generators import GENERATORS
 from anti_i2v_lit.generators.base import VideoGenerator
@@ -69,7 +70,7 @@ class Amount:
         photo_steps: steps of the attack, photos times steps over all rows.
         photo_steps_left: without those of photos that are cloaked already.
         clips: clips made and judged.
-        clips_left: without as many as were judged already in the same folder.
+        clips_left: without as many as are kept of these rows and purifications.
     """
 
     photo_steps: int
@@ -94,10 +95,12 @@ def amount_of(
         done = sum((folder / name).is_file() for name in names)
         steps += settings.attack.steps * len(chosen)
         left += settings.attack.steps * (len(chosen) - done)
-    num_purifications = len(rows_named(options.names_of(plan)))
-    kinds = len(plan.attackers) * num_purifications * (1 + len(plan.rows))
+    purifications, rows = rows_named(options.names_of(plan)), (CLEAN, *plan.rows)
+    kinds = len(plan.attackers) * len(purifications) * len(rows)
     clips = kinds * len(chosen) * len(plan.prompts) * options.num_seeds
-    judged = sum(1 for path in out.glob("results/results*.jsonl") for _ in path.open("rb"))
+    lines = (line for path in out.glob("results/results*.jsonl") for line in path.open())
+    known = [json.loads(line) for line in lines if line.endswith("\n")]
+    judged = sum(r["protection"] in rows and r["purification"] in purifications for r in known)
     return Amount(
         photo_steps=steps,
         photo_steps_left=left,

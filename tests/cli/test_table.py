@@ -246,6 +246,14 @@ def test_shipped_lists_resolve_and_name_their_command(name: str) -> None:
     assert plan.sort in {"", *COLUMNS}
 
 
+def test_the_page_of_tables_names_every_list_and_baseline() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "tables.md").read_text()
+    assert all(f"anti-i2v table {name}`" in page or f" {name} " in page for name in list_names())
+    baselines = (root / "configs" / "cloak" / "baselines").glob("*.yaml")
+    assert all(path.stem in page for path in baselines)
+
+
 def test_wrong_lists_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="reference 'other' is none of noise, rgb_pgd, full"):
         read_plan(write_list(tmp_path, tiny_checkpoint, reference="other"))
