@@ -21,6 +21,7 @@ VERBS = {
     "status": "how far a folder of cloaks is",
     "verify": "check a folder of cloaks against its manifest and the originals",
     "list": "what is registered: surrogates, spaces, objectives, purifications, metrics",
+    "evaluate": "prove it: clips of photos and cloaks, judged, before and after purification",
     "layers": "choose taps for a surrogate by what its blocks see",
     "doctor": "check the environment: packages, devices, weights",
     "bench": "speed and memory beside a plain loop; full models with random weights",

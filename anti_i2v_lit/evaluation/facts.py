@@ -151,6 +151,7 @@ class ProtectedFile:
         pairing: how the two were recognised as a pair, a sentence.
         figures: visibility, column -> value (psnr in dB, ssim, lpips, ciede2000, ...).
         residual_rms_8bit: root mean square of the change, grey levels.
+        counterpart: name of the clean photo framed alike; "" for the photo as it is.
     """
 
     protection: str
@@ -160,6 +161,7 @@ class ProtectedFile:
     pairing: str
     figures: dict[str, float]
     residual_rms_8bit: float
+    counterpart: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

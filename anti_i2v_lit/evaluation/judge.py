@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import lpips
 import torch
 from torch import Tensor
 
@@ -51,6 +53,23 @@ class KnownPhoto:
     latents: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was seen in a clip.
+
+    Attributes:
+        figures: column -> value; NaN where it is undefined.
+        by_frame: figure -> value per frame; "face" is 1 where one was found, "motion" is the
+            change from the frame before.
+        landmarks: [T, 5, 2] in pixels of the frames, NaN where no face was found; None if the
+            photo has no face, so that nobody looked.
+    """
+
+    figures: dict[str, float]
+    by_frame: dict[str, tuple[float, ...]]
+    landmarks: Tensor | None
+
+
 class Judge:
     """Measures clips and files; parts whose weights are absent are left out of the figures.
 
@@ -69,6 +88,17 @@ class Judge:
     ) -> None:
         self.detector, self.embedders, self.encoders = detector, dict(embedders), dict(encoders)
         self._lpips = load_lpips()
+
+    @property
+    def lpips(self) -> lpips.LPIPS:
+        """The network of perceptual distances."""
+        return self._lpips
+
+    def beside(self, encode: Encoder) -> Judge:
+        """This judge beside a generator: it measures in that one's latents as well."""
+        other = copy.copy(self)
+        other.encoders = {**self.encoders, "own": encode}
+        return other
 
     @property
     def parts(self) -> list[str]:
@@ -93,19 +123,36 @@ class Judge:
 
     @torch.no_grad()
     def judge_clip(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor) -> dict[str, float]:
+        """The figures of `measure`."""
+        return self.measure(known, clip, clean_clip).figures
+
+    @torch.no_grad()
+    def measure(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor | None) -> Measured:
         """Identity, fidelity and motion of a clip.
 
         Args:
             known: the clean photo.
             clip: [T, 3, h, w] in [0, 1].
-            clean_clip: the clip of the clean photo with the same seed and purification.
+            clean_clip: the clip of the clean photo with the same seed and purification; None if
+                this is it, which leaves the figures against it undefined.
         """
-        return {
-            **self._identity(known, clip),
-            **self._fidelity(clip, clean_clip, "clip"),
-            **self._fidelity(clip, known.view.expand_as(clip), "photo"),
-            "motion": 255 * torch.diff(clip, dim=0).abs().mean().item(),
-        }
+        identity, landmarks = self._identity(known, clip)
+        motion = 255 * torch.diff(clip, dim=0).abs().mean(dim=(1, 2, 3))
+        by_frame = {**identity, **self._fidelity(clip, known.view.expand_as(clip), "photo")}
+        if clean_clip is None:
+            unknown = torch.full((len(clip),), math.nan)
+            by_frame.update({f"clip_{name}": unknown for name in ("psnr", "ssim", "lpips")})
+        else:
+            by_frame.update(self._fidelity(clip, clean_clip, "clip"))
+        figures = {"fdfr": 1.0 - by_frame["face"].mean().item(), "motion": motion.mean().item()}
+        for name in self.embedders:
+            figures.update(_identity_figures(name, by_frame[name], known.has_face))
+        for name, values in by_frame.items():
+            if name.startswith(("clip_", "photo_")):
+                figures[name] = values.double().mean().item()
+        by_frame["motion"] = torch.cat([torch.tensor([math.nan]), motion])
+        listed = {name: tuple(values.tolist()) for name, values in by_frame.items()}
+        return Measured(figures=figures, by_frame=listed, landmarks=landmarks)
 
     @torch.no_grad()
     def judge_latents(self, known: KnownPhoto, view: Tensor) -> dict[str, float]:
@@ -115,29 +162,32 @@ class Judge:
             for name, encode in self.encoders.items()
         }
 
-    def _identity(self, known: KnownPhoto, clip: Tensor) -> dict[str, float]:
+    def _identity(self, known: KnownPhoto, clip: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Similarity per frame of every embedder, and where the faces are."""
+        unknown = torch.full((len(clip),), math.nan)
         if not known.has_face:
-            unknown = torch.full((len(clip),), math.nan)
-            figures = {n: math.nan for e in self.embedders for n in _identity_figures(e, unknown)}
-            return {"fdfr": math.nan, **figures}
-        faces = [self.detector.detect(frame) for frame in clip]
-        seen = [index for index, found in enumerate(faces) if found]
-        figures = {"fdfr": 1 - len(seen) / len(clip)}
+            return {"face": unknown, **dict.fromkeys(self.embedders, unknown)}, None
+        landmarks = torch.full((len(clip), 5, 2), math.nan)
+        for index, frame in enumerate(clip):
+            faces = self.detector.detect(frame)
+            if faces:
+                landmarks[index] = pixel_landmarks(faces[0], frame)
+        seen = landmarks.isfinite().all(dim=(1, 2))
+        found: dict[str, Tensor] = {"face": seen.float()}
         for name, embedder in self.embedders.items():
-            similarity = torch.full((len(clip),), math.nan)
-            if seen:
-                points = torch.stack([pixel_landmarks(faces[i][0], clip[i]) for i in seen])
-                similarity[seen] = embedder.embed_all(clip[seen], points) @ known.people[name]
-            figures.update(_identity_figures(name, similarity))
-        return figures
+            similarity = unknown.clone()
+            if seen.any():
+                faces_seen = embedder.embed_all(clip[seen], landmarks[seen])
+                similarity[seen] = faces_seen @ known.people[name]
+            found[name] = similarity
+        return found, landmarks
 
-    def _fidelity(self, clip: Tensor, reference: Tensor, name: str) -> dict[str, float]:
+    def _fidelity(self, clip: Tensor, reference: Tensor, name: str) -> dict[str, Tensor]:
         pairs = list(zip(clip, reference, strict=True))
-        decibels = [min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]
         return {
-            f"{name}_psnr": sum(decibels) / len(pairs),
-            f"{name}_ssim": sum(ssim(a, b) for a, b in pairs) / len(pairs),
-            f"{name}_lpips": lpips_distance(self._lpips, clip, reference).mean().item(),
+            f"{name}_psnr": torch.tensor([min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]),
+            f"{name}_ssim": torch.tensor([ssim(a, b) for a, b in pairs]),
+            f"{name}_lpips": lpips_distance(self._lpips, clip, reference).flatten(),
         }
 
 
@@ -164,9 +214,9 @@ def pixel_landmarks(face: Face, photo: Tensor) -> Tensor:
     return torch.tensor(face.landmarks) * torch.tensor([width, height])
 
 
-def _identity_figures(name: str, similarity: Tensor) -> dict[str, float]:
+def _identity_figures(name: str, similarity: Tensor, has_face: bool) -> dict[str, float]:
     """Columns of one embedder from the similarity per frame [T], NaN where no face was found."""
-    zeroed = similarity.nan_to_num(0.0)
+    zeroed = similarity.nan_to_num(0.0) if has_face else similarity
     chosen = {"first": slice(0, 1), "last": slice(-1, None), "mean": slice(None)}
     figures = {}
     for frame, part in chosen.items():
@@ -190,13 +240,16 @@ def weights_folder(given: Path | None) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def build_judge(weights: Path | None, own_encoder: Encoder | None) -> Judge:
+def build_judge(
+    weights: Path | None, own_encoder: Encoder | None, detector: Detector | None = None
+) -> Judge:
     """The judge with every optional part whose weights are in the folder.
 
     Args:
         weights: folder of `dlib_face_resnet_fp16.safetensors`,
             `hse_faceres_mobilenet1_fp16.safetensors` and `taef2_encoder.pth`; any may be absent.
         own_encoder: the generator's own autoencoder.
+        detector: finds faces; the packaged one by default.
     """
     embedders: dict[str, FaceEmbedder] = {}
     encoders: dict[str, Encoder] = {}
@@ -207,4 +260,6 @@ def build_judge(weights: Path | None, own_encoder: Encoder | None) -> Judge:
             embedders[name] = FACE_EMBEDDERS.build({"name": name, "weights": str(weights / file)})
     if weights is not None and (weights / ENCODER_FILE).is_file():
         encoders["foreign"] = ForeignEncoder(weights / ENCODER_FILE).encode
-    return Judge(detector=FaceDetector(FaceConfig()), embedders=embedders, encoders=encoders)
+    return Judge(
+        detector=detector or FaceDetector(FaceConfig()), embedders=embedders, encoders=encoders
+    )

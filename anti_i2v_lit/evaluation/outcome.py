@@ -56,9 +56,9 @@ class NoiseLimit:
         protection: whose residuals the noise copies in size.
         purification: label.
         figure: which figure.
-        value: change from the clean clip (negative: less similar) that 5 % of photos exceed under
-            noise; NaN where no noise was judged.
-        num_photos: photos behind it.
+        value: change from the clean clip (negative: less similar) that noise exceeds in at most
+            5 % of clips; NaN where fewer than two clips under noise were judged.
+        num_clips: clips under noise behind it.
     """
 
     generator: str
@@ -66,7 +66,7 @@ class NoiseLimit:
     purification: str
     figure: str
     value: float
-    num_photos: int
+    num_clips: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,20 @@
-"""Results as JSON lines and reference clips as tensors, so that a killed evaluation resumes."""
+"""Results as JSON lines and clips as tensors, so that a killed evaluation resumes."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from anti_i2v_lit.evaluation.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,9 @@ class Result:
         seed: seed of the evaluation; the clip's own derives from it and the photo's key.
         identity: digest of everything that the figures depend on.
         figures: column -> value; NaN where it is undefined.
+        generator: label of the model that made the clip; "" where there is only one.
+        frame: which part of the photo is shown, at which size; "" for the photo as it is.
+        by_frame: figure -> value per frame of the clip; NaN where it is undefined.
     """
 
     photo: str
@@ -35,10 +41,13 @@ class Result:
     seed: int
     identity: str
     figures: Mapping[str, float]
+    generator: str = ""
+    frame: str = ""
+    by_frame: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class ResultStore:
-    """`results.jsonl` and `clips/` in a folder.
+    """`results.jsonl` and `clips/` in a folder; several processes may write at once.
 
     Args:
         folder: made if it does not exist.
@@ -48,66 +57,80 @@ class ResultStore:
         self.folder = folder
         self.path = folder / "results.jsonl"
         (folder / "clips").mkdir(parents=True, exist_ok=True)
-        self._known = self._read()
+        self._journal = Journal(folder, "results")
+        self._known: dict[str, Result] = {}
+        self.refresh()
 
     def find(self, identity: str) -> Result | None:
         """The result of this identity, if it was ever made."""
         return self._known.get(identity)
 
-    def append(self, results: Sequence[Result]) -> None:
-        """Write results, one line each, and wait until they are on the disk."""
-        with self.path.open("a", encoding="utf-8") as file:
-            for result in results:
-                file.write(_line(result))
-                self._known[result.identity] = result
-            file.flush()
-            os.fsync(file.fileno())
-
-    def save_clip(self, name: str, clip: Tensor) -> None:
-        """Keep a clip [T, 3, H, W] in [0, 1] as 8-bit frames, atomically."""
-        path = self._clip_path(name)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({"frames": (clip * 255).round().to(torch.uint8)}, partial)
-        os.replace(partial, path)
-
-    def load_clip(self, name: str) -> Tensor | None:
-        """A kept clip [T, 3, H, W] in [0, 1], or None."""
-        path = self._clip_path(name)
-        return load_file(path)["frames"].float() / 255 if path.is_file() else None
-
-    def _clip_path(self, name: str) -> Path:
-        return self.folder / "clips" / f"{name}.safetensors"
-
-    def _read(self) -> dict[str, Result]:
-        """All whole lines; a line torn by a kill is cut off, so that the next one starts clean."""
-        if not self.path.is_file():
-            return {}
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        found = {}
-        for number, line in enumerate(whole.decode().splitlines(), start=1):
+    def refresh(self) -> None:
+        """Read what other processes have written meanwhile."""
+        for path, number, line in self._journal.new_lines():
             try:
                 result = _parsed(line)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.path}, line {number} is not a result: {error}; delete the line"
+                    f"{path}, line {number} is not a result: {error}; delete the line"
                 ) from error
-            found[result.identity] = result
-        return found
+            self._known[result.identity] = result
+
+    def append(self, results: Sequence[Result]) -> None:
+        """Write results, one line each, and wait until they are on the disk."""
+        self._journal.append([_plain(result) for result in results])
+        self._known.update({result.identity: result for result in results})
+
+    def save_clip(self, name: str, clip: Tensor, picture: Tensor | None = None) -> None:
+        """Keep a clip [T, 3, H, W] in [0, 1] as 8-bit frames, atomically.
+
+        Args:
+            name: of the clip.
+            clip: its frames.
+            picture: what it was made from [3, h, w] in [0, 1], kept beside the frames.
+        """
+        path = self.clip_path(name)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        tensors = {"frames": clip} if picture is None else {"frames": clip, "picture": picture}
+        save_file({n: (t * 255).round().to(torch.uint8) for n, t in tensors.items()}, partial)
+        os.replace(partial, path)
+
+    def load_clip(self, name: str) -> Tensor | None:
+        """A kept clip [T, 3, H, W] in [0, 1], or None."""
+        path = self.clip_path(name)
+        return load_file(path)["frames"].float() / 255 if path.is_file() else None
+
+    def drop_clips(self, names: Iterable[str]) -> None:
+        """Remove clips that nobody needs any more."""
+        for name in names:
+            self.clip_path(name).unlink(missing_ok=True)
+
+    def clip_path(self, name: str) -> Path:
+        """Where a clip of this name is kept."""
+        return self.folder / "clips" / f"{name}.safetensors"
 
 
-def _line(result: Result) -> str:
-    plain = {
+def _plain(result: Result) -> dict[str, Any]:
+    return {
         **vars(result),
-        "figures": {n: None if math.isnan(v) else v for n, v in result.figures.items()},
+        "figures": {name: _storable(value) for name, value in result.figures.items()},
+        "by_frame": {n: [_storable(round(v, 6)) for v in vs] for n, vs in result.by_frame.items()},
     }
-    return json.dumps(plain, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _storable(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _parsed(line: str) -> Result:
     plain = json.loads(line)
-    figures = {n: math.nan if v is None else float(v) for n, v in plain.pop("figures").items()}
-    return Result(**plain, figures=figures)
+    figures = {name: _number(value) for name, value in plain.pop("figures").items()}
+    by_frame = {
+        name: tuple(_number(value) for value in values)
+        for name, values in plain.pop("by_frame", {}).items()
+    }
+    return Result(**plain, figures=figures, by_frame=by_frame)

@@ -15,6 +15,7 @@ from anti_i2v_lit.cli.main import main
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = ["attack.steps=2", "attack.num_draws=1", "attack.num_verification_draws=1"]
+ONE_CLIP = ["seeds=[0]", "sampling_steps=1", "gauntlet=none"]
 
 
 def blocks(language: str) -> list[str]:
@@ -38,7 +39,7 @@ def test_every_command_runs(work: Path) -> None:
     found = commands()
     assert len(found) >= 10
     for words in found:
-        quick = QUICK if words[1] == "cloak" else []
+        quick = {"cloak": QUICK, "evaluate": ONE_CLIP}.get(words[1], [])
         extra = ["--trial-steps", "0"] if words[1] == "plan" else []
         assert main([*words[1:], *quick, *extra]) == 0, " ".join(words)
 

@@ -1,0 +1,91 @@
+"""`anti-i2v evaluate --clean DIR --cloaked [NAME=]DIR --out DIR [section.field=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_NAMED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9 _.+-]*)=(.+)$")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="section.field=value",
+        help="settings, such as gauntlet=audit, seeds=[0,1] or trainer.devices=2",
+    )
+    parser.add_argument(
+        "--clean",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="the clean photos: a folder, shards, or a manifest that knows where they are",
+    )
+    parser.add_argument(
+        "--cloaked",
+        required=True,
+        action="append",
+        metavar="[NAME=]DIR",
+        help="protected photos, ours or anybody's; may be repeated to compare protections",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of results")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE.csv",
+        help="two columns, photo and protected file, where names do not tell",
+    )
+
+
+def folders(words: Sequence[str]) -> dict[str, Path]:
+    """Name -> folder of `--cloaked` words; an unnamed folder is called as it is.
+
+    Raises:
+        ValueError: two with one name.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        named = None if Path(word).exists() else _NAMED.match(word)
+        path = Path(named[2]) if named else Path(word)
+        name = named[1] if named else path.absolute().name
+        if name in found:
+            raise ValueError(
+                f"--cloaked: both {found[name]} and {path} are called {name!r}; "
+                "give names of your own: --cloaked NAME=DIR"
+            )
+        found[name] = path
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print the headline and where everything is; returns the exit code."""
+    from anti_i2v_lit.evaluation.settings import load_evaluation_settings
+    from anti_i2v_lit.lit.evaluating import evaluate
+
+    settings = load_evaluation_settings(arguments.config, arguments.overrides)
+    code, outcome = evaluate(
+        settings,
+        clean=arguments.clean,
+        cloaked=folders(arguments.cloaked),
+        out=arguments.out,
+        pairs_file=arguments.pairs,
+    )
+    if outcome is None:
+        return code
+    for sentence in outcome.headline:
+        print(sentence)
+    for problem in outcome.problems:
+        where = " ".join(part for part in (problem.protection, problem.photo) if part)
+        print(f"{problem.kind}: {where}: {problem.reason}", file=sys.stderr)
+    for metric in outcome.absent:
+        print(f"absent: {metric.name}: {metric.reason}", file=sys.stderr)
+    print(f"results: {arguments.out}: outcome.json, {', '.join(outcome.files)}")
+    if code == 3:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+    return code

@@ -1,0 +1,319 @@
+"""From rows to an `Outcome`: facts, verdicts, headline, and the files beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from anti_i2v_lit.checkpoints import model_digest
+from anti_i2v_lit.evaluation.clip_sets import compare_sets
+from anti_i2v_lit.evaluation.columns import COLUMNS, GROUPS
+from anti_i2v_lit.evaluation.facts import (
+    HELD_OUT,
+    ColumnFacts,
+    GeneratorFacts,
+    KeptClip,
+    PhotoFacts,
+    Problem,
+    ProtectionFacts,
+    Verdict,
+)
+from anti_i2v_lit.evaluation.further import Further, further_columns
+from anti_i2v_lit.evaluation.matching import Matched
+from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.plan import NOISE, Plan
+from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
+from anti_i2v_lit.evaluation.store import Result, ResultStore
+from anti_i2v_lit.evaluation.summary import Summary
+from anti_i2v_lit.evaluation.trials import Trials
+from anti_i2v_lit.evaluation.verdicts import overall, refused
+from anti_i2v_lit.evaluation.wording import definition, headline, versions
+from anti_i2v_lit.evaluation.workbench import kept_tasks
+
+EXIT_DONE, EXIT_PROBLEMS, EXIT_INTERRUPTED = 0, 2, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that was found for a plan.
+
+    Attributes:
+        records: key -> record; photos that were not looked at yet have none.
+        results: every row of the plan that is there.
+        num_missing: rows that are not there.
+    """
+
+    records: Mapping[str, PhotoRecord]
+    results: tuple[Result, ...]
+    num_missing: int
+
+
+def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
+    """The rows of a plan, in the plan's order, whoever made them."""
+    known, results, lacking = {}, [], 0
+    for key in plan.photos:
+        record = records.find(plan.record_identity(key))
+        if record is None:
+            lacking += 1
+            continue
+        known[key] = record
+        for label in plan.generators:
+            rows = [store.find(task.identity) for task in plan.tasks(record, label)]
+            results += [row for row in rows if row is not None]
+            lacking += sum(row is None for row in rows)
+    return Found(records=known, results=tuple(results), num_missing=lacking)
+
+
+def conclude(
+    plan: Plan,
+    found: Found,
+    *,
+    further: Further,
+    failures: Sequence[Problem],
+    clips: ResultStore,
+    interrupted: bool,
+) -> Outcome:
+    """Everything that can be said about a plan's rows.
+
+    Args:
+        plan: what was evaluated.
+        found: its rows.
+        further: the further metrics that ran.
+        failures: photos that could not be evaluated.
+        clips: where clips are kept.
+        interrupted: whether another run would make missing rows.
+    """
+    white_box = {m.name: white_box_of(m, plan.generators) for m in plan.protections}
+    labels = sorted(plan.generators, key=lambda g: sum(g in some for some in white_box.values()))
+    lengths, chains = _lengths(found.results), plan.settings.long_clip_chains
+    summary = Summary(
+        Trials(found.results),
+        plan.settings,
+        generators=labels,  # sorting is stable: held-out ones first
+        protections=[matched.name for matched in plan.protections],
+        white_box=white_box,
+        link_length={g: n // (chains + 1) for g, n in lengths.items()},
+    )
+    problems = _problems(plan, found, failures)
+    sets, unset = compare_sets(plan, found.results, further, clips)
+    code = EXIT_PROBLEMS if any(p.fails for p in problems) else EXIT_DONE
+    outcome = Outcome(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        complete=found.num_missing == 0,
+        exit_code=EXIT_INTERRUPTED if interrupted else code,
+        definition=definition(plan, summary.thresholds),
+        columns=_columns(found.results, further),
+        photos=tuple(_photo(plan, r, summary, labels) for r in found.records.values()),
+        set_figures=sets,
+        absent=(*further.absent, *unset),
+        problems=problems,
+        protections=_protections(plan, white_box, found, problems),
+        **_setting(plan),
+        **_models(plan, labels, lengths, _kept(plan, found, clips), clips.folder.parent),
+        **_tables(summary),
+    )
+    return dataclasses.replace(outcome, headline=headline(outcome))
+
+
+def _problems(plan: Plan, found: Found, failures: Sequence[Problem]) -> tuple[Problem, ...]:
+    seen = (problem for record in found.records.values() for problem in record.problems)
+    return (*plan.problems, *seen, *failures)
+
+
+def _protections(
+    plan: Plan,
+    white_box: Mapping[str, tuple[str, ...]],
+    found: Found,
+    problems: Sequence[Problem],
+) -> tuple[ProtectionFacts, ...]:
+    records = list(found.records.values())
+    return tuple(_protection(m, white_box[m.name], records, problems) for m in plan.protections)
+
+
+def _setting(plan: Plan) -> dict[str, Any]:
+    """What was asked for."""
+    return {
+        "settings": plan.settings.plain(),
+        "versions": versions(),
+        "prompts": tuple(plan.settings.prompts),
+        "seeds": tuple(plan.settings.seeds),
+        "purifications": tuple(entry.facts() for entry in plan.entries),
+    }
+
+
+def _models(
+    plan: Plan,
+    labels: Sequence[str],
+    lengths: Mapping[str, int],
+    kept: Sequence[KeptClip],
+    folder: Path,
+) -> dict[str, Any]:
+    sizes = {clip.generator: _view_size(folder / clip.path) for clip in kept}
+    return {
+        "clips": tuple(kept),
+        "generators": tuple(
+            _generator(plan, label, sizes.get(label, (0, 0)), lengths.get(label, 0))
+            for label in labels
+        ),
+    }
+
+
+def _tables(summary: Summary) -> dict[str, Any]:
+    """What was measured, held-out generators first."""
+    return {
+        "thresholds": tuple(summary.thresholds),
+        "noise_limits": tuple(summary.limits),
+        "summary": tuple(summary.rows()),
+        "worst": tuple(sorted(summary.worst(), key=lambda case: case.knowledge != HELD_OUT)),
+        "heat": tuple(sorted(summary.heat(), key=lambda cell: cell.knowledge != HELD_OUT)),
+        "curves": tuple(summary.curves()),
+    }
+
+
+def white_box_of(matched: Matched, generators: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Generators that computed a folder's cloaks, or may have.
+
+    A surrogate of the generator's class counts if their paths or files agree, and also if the
+    surrogate's files are not there to be compared: in doubt nothing is called held-out.
+    """
+    found = []
+    for label, node in generators.items():
+        path = str(node.get("path", ""))
+        digest = model_digest(str(node["name"]), path)
+        for surrogate in matched.surrogates:
+            name, _, other = surrogate.partition(":")
+            theirs = model_digest(name, other)
+            if name == node["name"] and (other == path or theirs in ("", digest)):
+                found.append(label)
+                break
+    return tuple(found)
+
+
+def _lengths(results: Sequence[Result]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for result in results:
+        frames = len(result.by_frame.get("motion", ()))
+        found[result.generator] = max(found.get(result.generator, 0), frames)
+    return found
+
+
+def _generator(plan: Plan, label: str, size: tuple[int, int], frames: int) -> GeneratorFacts:
+    node = dict(plan.generators[label])
+    path = str(node.get("path", ""))
+    return GeneratorFacts(
+        label=label,
+        name=str(node["name"]),
+        path=path,
+        model_sha256=model_digest(str(node["name"]), path),
+        view_size=size,
+        num_frames=frames,
+        settings={name: value for name, value in node.items() if name != "label"},
+    )
+
+
+def _protection(
+    matched: Matched,
+    white_box: tuple[str, ...],
+    records: Sequence[PhotoRecord],
+    problems: Sequence[Problem],
+) -> ProtectionFacts:
+    own = [p for p in problems if p.protection == matched.name]
+    failed = {p.photo for p in own if p.fails and p.kind != "missing"}
+    return ProtectionFacts(
+        name=matched.name,
+        folder=str(matched.folder),
+        source=matched.source,
+        surrogates=matched.surrogates,
+        white_box=white_box,
+        noise=NOISE + matched.name,
+        num_pairs=sum(matched.name in record.cloaks for record in records),
+        num_missing=sum(p.kind == "missing" for p in own),
+        num_failed=len(failed),
+    )
+
+
+def _columns(results: Sequence[Result], further: Further) -> tuple[ColumnFacts, ...]:
+    seen = {column for result in results for column in result.figures}
+    found = []
+    for group, columns in GROUPS.items():
+        for column in columns:
+            title, _, unit = column.title.partition(" (")
+            if column.name in seen or group.startswith("Visibility"):
+                found.append(
+                    ColumnFacts(
+                        name=column.name,
+                        title=title,
+                        unit=unit.rstrip(")"),
+                        better=column.better,
+                        digits=column.digits,
+                        group=group,
+                    )
+                )
+    names = [n for n in (*further.of_clips, *further.of_files) if n not in COLUMNS]
+    return (*found, *further_columns(names))
+
+
+def _photo(plan: Plan, record: PhotoRecord, summary: Summary, labels: Sequence[str]) -> PhotoFacts:
+    entries = [entry.label for entry in plan.entries]
+    verdicts: list[Verdict] = []
+    single: list[Verdict] = []
+    for matched in plan.protections:
+        name = matched.name
+        if name not in record.cloaks:
+            reasons = [
+                p
+                for p in (*record.problems, *plan.problems)
+                if p.photo == record.key and p.protection in ("", name)
+            ]
+            verdicts.append(refused(name, reasons))
+            continue
+        own = [
+            summary.verdicts.verdict(record.key, name, g, summary.knowledge(g, name), entries)
+            for g in labels
+        ]
+        verdicts.append(overall(own))
+        single += own
+    return PhotoFacts(
+        key=record.key,
+        path=record.path,
+        sha256=record.sha256,
+        size=record.size,
+        has_face=record.has_face,
+        files=record.files,
+        verdicts=(*verdicts, *single),
+    )
+
+
+def _kept(plan: Plan, found: Found, clips: ResultStore) -> list[KeptClip]:
+    listed: dict[str, KeptClip] = {}
+    for record in found.records.values():
+        for label in plan.generators:
+            for task in kept_tasks(plan, record, label):
+                path = clips.clip_path(task.clip_name)
+                if path.is_file():
+                    listed[task.clip_name] = KeptClip(
+                        photo=task.key,
+                        protection=task.protection,
+                        generator=label,
+                        purification=task.entry.label,
+                        prompt=task.prompt,
+                        seed=task.seed,
+                        path=_relative(path, clips.folder),
+                    )
+    return list(listed.values())
+
+
+def _view_size(path: Path) -> tuple[int, int]:
+    with safe_open(path, framework="pt") as stored:
+        height, width = stored.get_slice("frames").get_shape()[-2:]
+    return int(height), int(width)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder.parent).as_posix()

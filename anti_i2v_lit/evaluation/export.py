@@ -1,0 +1,93 @@
+"""The rows of an evaluation as Parquet, CSV and JSON, for programs and spreadsheets."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.store import Result
+
+STEM = "results"
+_PLACES = ("photo", "protection", "purification", "generator", "prompt", "seed", "frame")
+_BY_FRAME = "frames_"
+
+
+def write_rows(results: Sequence[Result], outcome: Outcome, folder: Path) -> tuple[str, ...]:
+    """Write `results.parquet`, `.csv` and `.json`, each whole or not at all.
+
+    One row per clip: photo, protection, purification, generator, prompt, seed, frame (the clean
+    counterpart), severity, tier, knowledge ("white-box", "held-out" or ""), verdict of the photo,
+    then one column per figure. Undefined figures are null. Values per frame are lists named
+    `frames_<figure>`, in Parquet and JSON only.
+
+    Returns:
+        The names of the files.
+    """
+    verdicts = _verdicts(outcome)
+    flat = [_flat(result, outcome, verdicts) for result in results]
+    by_frame = sorted({name for result in results for name in result.by_frame})
+    figures = sorted({name for result in results for name in result.figures})
+    facts = [*_PLACES, "severity", "tier", "knowledge", "verdict"]
+    table = pa.table({name: [row.get(name) for row in flat] for name in [*facts, *figures]})
+    whole = table
+    for name in by_frame:
+        lists = [_listed(result.by_frame.get(name)) for result in results]
+        whole = whole.append_column(_BY_FRAME + name, pa.array(lists, pa.list_(pa.float64())))
+    writers: dict[str, Callable[[Path], Any]] = {
+        "parquet": lambda path: pyarrow.parquet.write_table(whole, path),
+        "csv": lambda path: pyarrow.csv.write_csv(table, path),
+        "json": lambda path: path.write_text(_json(whole), encoding="utf-8"),
+    }
+    for suffix, write in writers.items():
+        partial = folder / f"{STEM}.{os.getpid()}.partial"
+        write(partial)
+        os.replace(partial, folder / f"{STEM}.{suffix}")
+    return tuple(f"{STEM}.{suffix}" for suffix in writers)
+
+
+def _json(table: pa.Table) -> str:
+    lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) for row in table.to_pylist()]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def _flat(
+    result: Result, outcome: Outcome, verdicts: Mapping[tuple[str, str, str], str]
+) -> dict[str, Any]:
+    entry = {p.label: p for p in outcome.purifications}[result.purification]
+    protection = {p.name: p for p in outcome.protections}.get(result.protection)
+    knowledge = ""
+    if protection is not None:
+        knowledge = "white-box" if result.generator in protection.white_box else "held-out"
+    return {
+        **{name: getattr(result, name) for name in _PLACES},
+        "severity": entry.severity,
+        "tier": entry.tier,
+        "knowledge": knowledge,
+        "verdict": verdicts.get((result.photo, result.protection, result.generator), ""),
+        **{name: _number(value) for name, value in result.figures.items()},
+    }
+
+
+def _verdicts(outcome: Outcome) -> Mapping[tuple[str, str, str], str]:
+    return {
+        (photo.key, verdict.protection, verdict.generator): verdict.verdict
+        for photo in outcome.photos
+        for verdict in photo.verdicts
+    }
+
+
+def _listed(values: Sequence[float] | None) -> list[float | None] | None:
+    return None if values is None else [_number(value) for value in values]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,121 @@
+"""Which purifications an evaluation runs: a named gauntlet, or a list of single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anti_i2v_lit.checks import check_between, check_in
+from anti_i2v_lit.config import parse_config
+from anti_i2v_lit.evaluation.facts import PurificationFacts
+from anti_i2v_lit.evaluation.outcome import ALL_TIERS
+from anti_i2v_lit.purifications import PURIFICATIONS
+from anti_i2v_lit.purifications.base import Purification
+from anti_i2v_lit.purifications.gauntlets import GAUNTLETS, gauntlet
+
+NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One purification of an evaluation.
+
+    Attributes:
+        label: unique name.
+        config: {name, <fields>}; None for the untouched file.
+        severity: in [0, 1].
+    """
+
+    label: str
+    config: Mapping[str, Any] | None
+    severity: float
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """All that decides what it does, as plain data."""
+        return {"config": dict(self.config) if self.config else None, "severity": self.severity}
+
+    def build(self) -> Purification | None:
+        """The purification; None for the untouched file.
+
+        Raises:
+            ValueError: its settings are refused, or a file that it needs is absent.
+        """
+        return None if self.config is None else PURIFICATIONS.build(self.config)
+
+    def facts(self) -> PurificationFacts:
+        """What an outcome says about it."""
+        name = str(self.config["name"]) if self.config else ""
+        cls = PURIFICATIONS.load(name) if name else None
+        described = (cls.__doc__ or "").strip().split("\n")[0] if cls else "The file as it is."
+        homes = [tier for tier, rows in GAUNTLETS.items() if self.label in {r.label for r in rows}]
+        return PurificationFacts(
+            label=self.label,
+            name=name,
+            severity=self.severity,
+            tier=homes[0] if homes else "",
+            settings={k: v for k, v in (self.config or {}).items() if k != "name"},
+            description=described,
+        )
+
+
+def entries(given: Any) -> tuple[Entry, ...]:
+    """Resolve the setting `gauntlet`.
+
+    Args:
+        given: a gauntlet's name, or a list of: "none", a gauntlet's name, a purification's name,
+            {name, severity, label, <fields>}.
+
+    Raises:
+        ValueError: unknown names, no entry, or a label that comes twice with other settings.
+    """
+    listed = given if isinstance(given, list) else [given]
+    found: dict[str, Entry] = {}
+    for item in listed:
+        for entry in _resolved(item):
+            known = found.setdefault(entry.label, entry)
+            if known.node != entry.node:
+                raise ValueError(
+                    f"gauntlet: two different entries are called {entry.label!r}; "
+                    "give one of them a label of its own"
+                )
+    if not found:
+        raise ValueError("gauntlet: expected at least one entry, such as none")
+    return tuple(found.values())
+
+
+def tiers(labels: list[str]) -> dict[str, tuple[str, ...]]:
+    """Tier -> its labels, for every named gauntlet that is run whole, and for all together."""
+    whole = {
+        name: tuple(row.label for row in rows)
+        for name, rows in GAUNTLETS.items()
+        if {row.label for row in rows} <= set(labels)
+    }
+    return {**whole, ALL_TIERS: tuple(labels)}
+
+
+def _resolved(item: Any) -> list[Entry]:
+    if isinstance(item, str):
+        if item in GAUNTLETS:
+            return [
+                Entry(label=row.label, config=row.config, severity=row.severity)
+                for row in gauntlet(item)
+            ]
+        item = {"name": item}
+    if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+        raise ValueError(f"gauntlet: expected a name or {{name: ..., severity: ...}}, got {item!r}")
+    fields = dict(item)
+    name, label = fields.pop("name"), fields.pop("label", None)
+    severity = fields.pop("severity", 1.0)
+    if not isinstance(severity, int | float):
+        raise ValueError(f"gauntlet: severity of {name} must be a number, got {severity!r}")
+    check_between(float(severity), 0.0, 1.0, f"severity of {name}")
+    if name == NONE:
+        return [Entry(label=str(label or NONE), config=None, severity=0.0)]
+    check_in(name, [NONE, *GAUNTLETS, *PURIFICATIONS.names()], "gauntlet or purification")
+    default = name if severity == 1.0 else f"{name} at {severity:g}"
+    config = {"name": name, **fields}
+    cls: Any = PURIFICATIONS.load(name)
+    parse_config(cls.Config, fields, where=f"purification {name!r}")
+    return [Entry(label=str(label or default), config=config, severity=float(severity))]

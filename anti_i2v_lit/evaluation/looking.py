@@ -1,0 +1,132 @@
+"""A photo in hand: its pixels, its protected files, its noise, and what a generator is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anti_i2v_lit.data.faces import Face
+from anti_i2v_lit.data.framing import Framing
+from anti_i2v_lit.evaluation.equal_noise import equal_noise
+from anti_i2v_lit.evaluation.inspection import framed
+from anti_i2v_lit.evaluation.judge import Detector
+from anti_i2v_lit.evaluation.likeness import thumbnail
+from anti_i2v_lit.evaluation.plan import CLEAN, Plan, Task
+from anti_i2v_lit.evaluation.records import PhotoRecord
+from anti_i2v_lit.purifications.base import Purification
+from anti_i2v_lit.seeds import generator_for
+
+_UNMOVED = 0.995  # correlation of thumbnails above which faces are where they were
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counterpart:
+    """A clean photo framed like a protected file.
+
+    Attributes:
+        photo: [3, H, W] in [0, 1].
+        faces: largest first.
+    """
+
+    photo: Tensor
+    faces: tuple[Face, ...]
+
+
+class Looker:
+    """Makes what a generator is shown, for one photo at a time, and remembers it.
+
+    Args:
+        plan: of the evaluation.
+        record: of the photo.
+        detector: finds faces.
+        purifications: label -> purification; None for nothing.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        record: PhotoRecord,
+        detector: Detector,
+        purifications: Mapping[str, Purification | None],
+    ) -> None:
+        self._plan, self._record, self._detector = plan, record, detector
+        self._purifications = purifications
+        self._framing = Framing(plan.settings.framing)
+        self._photo = plan.read(plan.photos[record.key])
+        self._files: dict[str, Tensor] = {}
+        self._counterparts: dict[str, Counterpart] = {}
+        self._faces: dict[tuple[str, str], tuple[Face, ...]] = {}
+
+    def counterpart(self, name: str) -> Counterpart:
+        """The clean photo framed as `name` says; "" for the photo as it is."""
+        if name not in self._counterparts:
+            photo = self._photo
+            if name:
+                alike = next(f for f in self._record.files if f.counterpart == name)
+                photo = framed(photo, alike.frame, self._file(alike.protection))
+            faces = tuple(self._detector.detect(photo))
+            self._counterparts[name] = Counterpart(photo=photo, faces=faces)
+        return self._counterparts[name]
+
+    def view(self, task: Task, view_size: tuple[int, int]) -> Tensor:
+        """What the generator is shown for a task: purified, then framed, [3, h, w] in [0, 1].
+
+        The frame is chosen on the clean counterpart after the same purification, so a photo and
+        its cloak are cut alike.
+        """
+        clean = self.counterpart(task.counterpart)
+        photo = self._purified(self._pixels(task), task, clean)
+        faces = self._faces_after(task, clean)
+        return self.framed_view(photo, faces, view_size)
+
+    def framed_view(
+        self, photo: Tensor, faces: tuple[Face, ...], view_size: tuple[int, int]
+    ) -> Tensor:
+        """The largest crop that holds the face, as everybody's pipeline would take it."""
+        size = (photo.shape[-2], photo.shape[-1])
+        view = self._framing.main_view(size, view_size, faces)
+        return self._framing.render(photo[None], view, view_size)[0].clamp(0.0, 1.0)
+
+    def _pixels(self, task: Task) -> Tensor:
+        if task.protection == CLEAN:
+            return self.counterpart(task.counterpart).photo
+        if task.protection == task.like:
+            return self._file(task.like)
+        return equal_noise(
+            self.counterpart(task.counterpart).photo,
+            self._record.file(task.like).residual_rms_8bit,
+            key=task.key,
+            purpose=task.protection,
+            canvas_side_px=self._plan.settings.noise.canvas_side_px,
+        )
+
+    def _file(self, protection: str) -> Tensor:
+        if protection not in self._files:
+            matched = next(m for m in self._plan.protections if m.name == protection)
+            self._files[protection] = self._plan.read(matched.pairs[self._record.key].file)
+        return self._files[protection]
+
+    @torch.no_grad()
+    def _purified(self, photo: Tensor, task: Task, clean: Counterpart) -> Tensor:
+        purification = self._purifications[task.entry.label]
+        if purification is None:
+            return photo
+        # The same numbers for a photo and its cloak: they differ by the cloak alone.
+        source = generator_for(0, task.key, 0, f"purification {task.entry.label}")
+        box = clean.faces[0].box if clean.faces else None
+        return purification.purify(photo[None], task.entry.severity, source, faces=[box])[0]
+
+    def _faces_after(self, task: Task, clean: Counterpart) -> tuple[Face, ...]:
+        """Faces of the purified counterpart, which crops and turns may have moved."""
+        place = (task.counterpart, task.entry.label)
+        if place not in self._faces:
+            after = self._purified(clean.photo, task, clean)
+            same = after is clean.photo
+            if not same:
+                same = float(thumbnail(after) @ thumbnail(clean.photo)) > _UNMOVED
+            found = clean.faces if same else tuple(self._detector.detect(after))
+            self._faces[place] = found or clean.faces
+        return self._faces[place]

@@ -1,0 +1,292 @@
+"""Settings of an evaluation: defaults, YAML, `section.field=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from anti_i2v_lit.checks import check_at_least, check_between, check_in, did_you_mean
+from anti_i2v_lit.config import parse_config
+from anti_i2v_lit.data.faces import FaceConfig
+from anti_i2v_lit.data.framing import FramingConfig
+from anti_i2v_lit.data.reading import ReadingConfig
+from anti_i2v_lit.evaluation.gauntlet import Entry, entries
+from anti_i2v_lit.generators import GENERATORS
+from anti_i2v_lit.metrics import METRICS, SET_METRICS
+
+KEEP = ("report", "all")
+ALL_METRICS = "all"
+
+
+@dataclass(kw_only=True)
+class NoiseSettings:
+    """Random noise of the cloaks' size, against which they are calibrated.
+
+    Attributes:
+        seeds: number of the clips' seeds that are repeated with noise; 0 makes no noise, and then
+            nothing counts as protected.
+        canvas_side_px: shorter side of the grid on which the noise is drawn, pixels; it is
+            enlarged to the photo, so that a resize does not average it away.
+        quantile: share of photos, in (0, 0.5], that noise may change more than the limit.
+    """
+
+    seeds: int = 1
+    canvas_side_px: int = 256
+    quantile: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        check_at_least(self.seeds, 0, "noise.seeds")
+        check_at_least(self.canvas_side_px, 16, "noise.canvas_side_px")
+        check_between(self.quantile, 0.001, 0.5, "noise.quantile")
+
+
+@dataclass(kw_only=True)
+class IdentitySettings:
+    """When a clip no longer shows the person.
+
+    Attributes:
+        thresholds: face network -> cosine below which a clip shows somebody else; a network that
+            is not named here is calibrated on the clean clips.
+        min_people: photos with a face that the calibration needs; with fewer, `fallback` is taken.
+        fallback: face network -> cosine for evaluations with too few people.
+        others: most photos of other people that a clean clip is compared with.
+    """
+
+    thresholds: dict[str, float] = field(default_factory=dict)
+    min_people: int = 4
+    fallback: dict[str, float] = field(default_factory=lambda: {"dlib": 0.25, "hse": 0.25})
+    others: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        check_at_least(self.min_people, 2, "identity.min_people")
+        check_at_least(self.others, 1, "identity.others")
+        for name, value in (*self.thresholds.items(), *self.fallback.items()):
+            check_between(value, -1.0, 1.0, f"identity threshold of {name}")
+
+
+@dataclass(kw_only=True)
+class ClipSettings:
+    """Which clips are kept.
+
+    Attributes:
+        keep: "report" keeps one clip per photo, protection and generator; "all" keeps all clean
+            and protected clips, which figures of sets of clips (FVD) need.
+        purifications: labels whose clips are kept; empty for the first of the gauntlet.
+    """
+
+    keep: str = "report"
+    purifications: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown choice."""
+        check_in(self.keep, KEEP, "clips.keep")
+
+
+@dataclass(kw_only=True)
+class StatisticsSettings:
+    """How means are taken.
+
+    Attributes:
+        level: coverage of the intervals, in (0, 1).
+        resamples: bootstrap resamples.
+    """
+
+    level: float = 0.95
+    resamples: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        check_between(self.level, 0.01, 0.999, "statistics.level")
+        check_at_least(self.resamples, 1, "statistics.resamples")
+
+
+def default_generators() -> list[dict[str, Any]]:
+    """Both packaged models."""
+    return [
+        {"label": "mmdit", "name": "cogvideox", "path": "embedded"},
+        {"label": "unet", "name": "dynamicrafter", "path": "embedded"},
+    ]
+
+
+@dataclass(kw_only=True)
+class EvaluationSettings:
+    """Resolved settings of an evaluation.
+
+    Attributes:
+        generators: {name, label, <fields>} per model of the attacker.
+        prompts: texts of the clips.
+        seeds: seeds of the clips, the same for a photo and its cloak.
+        sampling_steps: denoising steps per clip; 0 for what each generator says itself.
+        batch_size: clips made together.
+        long_clip_chains: how often a clip's last frame is fed back as the next photo.
+        gauntlet: name of a gauntlet, or a list of names and {name, severity, label, <fields>}.
+        metrics: further figures by registered name, or {name, <fields>}; "all" for every one.
+        weights: folder of face networks and other files; "" for $ANTI_I2V_DATA/models.
+        noise: noise of equal size.
+        identity: when a clip shows somebody else.
+        clips: which clips are kept.
+        statistics: how means are taken.
+        framing: how a photo is cut to a generator's frame.
+        faces: face detector.
+        reading: limits on input files.
+        trainer: devices, in the words of Lightning's Trainer: accelerator, devices, num_nodes.
+    """
+
+    generators: list[dict[str, Any]] = field(default_factory=default_generators)
+    prompts: list[str] = field(default_factory=lambda: ["a person is talking"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    sampling_steps: int = 8
+    batch_size: int = 8
+    long_clip_chains: int = 0
+    gauntlet: Any = "quick"
+    metrics: Any = ALL_METRICS
+    weights: str = ""
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
+    framing: FramingConfig = field(default_factory=FramingConfig)
+    faces: FaceConfig = field(default_factory=FaceConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an empty plan and unknown components.
+
+        Raises:
+            ValueError: with the field and what it expects.
+        """
+        check_at_least(self.sampling_steps, 0, "sampling_steps")
+        check_at_least(self.batch_size, 1, "batch_size")
+        check_at_least(self.long_clip_chains, 0, "long_clip_chains")
+        for name in ("prompts", "seeds", "generators"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name}: expected at least one entry, got {values!r}")
+        for name in ("prompts", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected different ones, got {values}")
+        labels = [node["label"] for node in map(labelled, self.generators)]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"generators: two are called {labels}; give each its own label")
+        known = [entry.label for entry in self.purifications()]
+        for label in self.clips.purifications:
+            check_in(label, known, "clips.purifications")
+        for node in self.metric_nodes():
+            check_in(str(node.get("name")), [*METRICS.names(), *SET_METRICS.names()], "metric")
+
+    def purifications(self) -> tuple[Entry, ...]:
+        """The gauntlet, in order."""
+        return entries(self.gauntlet)
+
+    def metric_nodes(self) -> list[dict[str, Any]]:
+        """{name, <fields>} of every further metric."""
+        every = [*METRICS.names(), *SET_METRICS.names()]
+        given = every if self.metrics == ALL_METRICS else self.metrics
+        if not isinstance(given, list):
+            raise ValueError(f"metrics: expected a list of names or {ALL_METRICS!r}, got {given!r}")
+        return [{"name": node} if isinstance(node, str) else dict(node) for node in given]
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        return dataclasses.asdict(self)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "noise": NoiseSettings,
+    "identity": IdentitySettings,
+    "clips": ClipSettings,
+    "statistics": StatisticsSettings,
+    "framing": FramingConfig,
+    "faces": FaceConfig,
+    "reading": ReadingConfig,
+}
+
+
+def labelled(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A generator's node with its label: the given one, else its name.
+
+    Raises:
+        ValueError: not `{name: ..., <fields>}`, or an unknown name.
+    """
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        raise ValueError(f"generators: expected {{name: ..., <fields>}}, got {node!r}")
+    check_in(node["name"], GENERATORS.targets(), "generator")
+    return {**node, "label": str(node.get("label") or node["name"])}
+
+
+def load_evaluation_settings(
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> EvaluationSettings:
+    """Read settings: defaults, then a YAML file, then `values`, then `section.field=value`.
+
+    Args:
+        path: YAML file.
+        overrides: of the command line, e.g. `seeds=[0,1]` or `generators.0.path=/models/x`.
+        values: nested plain values, for programs.
+
+    Raises:
+        ValueError: unknown section, field, component or value, with the nearest known one.
+    """
+    merged: Any = OmegaConf.create(EvaluationSettings().plain())
+    for where, given in ((str(path), _read(path)), ("values", dict(values or {}))):
+        _check_sections(given, where)
+        try:
+            merged = OmegaConf.merge(merged, given)
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            raise ValueError(f"{where}: {str(error).splitlines()[0]}") from error
+    for override in overrides:
+        _override(merged, override)
+    plain = OmegaConf.to_container(merged, resolve=True)
+    assert isinstance(plain, dict)
+    for name, cls in SECTIONS.items():  # for messages that name the nearest field
+        parse_config(cls, plain.get(name) or {}, where=name)
+    return parse_config(EvaluationSettings, {str(k): v for k, v in plain.items()}, "settings")
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ValueError(f"--config: {path} is not a file")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config: {path} is not YAML: {error}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"--config: {path} must hold a mapping of sections")
+    return given
+
+
+def _check_sections(given: Mapping[str, Any], where: str) -> None:
+    known = [f.name for f in dataclasses.fields(EvaluationSettings)]
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"{where}: unknown section {key!r}.{did_you_mean(str(key), known)} "
+                f"Known: {', '.join(known)}"
+            )
+
+
+def _override(merged: Any, override: str) -> None:
+    """Apply one `a.b=c`; `a.0.b=c` reaches into lists."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"expected section.field=value, got {override!r}")
+    _check_sections({key.split(".")[0]: None}, "override")
+    try:
+        OmegaConf.update(merged, key, yaml.safe_load(text), merge=False, force_add=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"override {override!r}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,247 @@
+"""Tables of an outcome: means, worst cases, heat map and curves, held-out generators first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from anti_i2v_lit.evaluation.calibration import (
+    DISTANCE,
+    IDENTITY,
+    face_networks,
+    noise_limits,
+    thresholds,
+)
+from anti_i2v_lit.evaluation.columns import VISIBILITY
+from anti_i2v_lit.evaluation.facts import HELD_OUT, PROTECTED, UNPROTECTED, WEAKENED, WHITE_BOX
+from anti_i2v_lit.evaluation.gauntlet import tiers
+from anti_i2v_lit.evaluation.outcome import (
+    Curve,
+    HeatCell,
+    NoiseLimit,
+    SummaryRow,
+    Threshold,
+    WorstCase,
+)
+from anti_i2v_lit.evaluation.plan import CLEAN, NOISE
+from anti_i2v_lit.evaluation.settings import EvaluationSettings
+from anti_i2v_lit.evaluation.statistics import Estimate, bootstrap_mean
+from anti_i2v_lit.evaluation.trials import Trials, mean
+from anti_i2v_lit.evaluation.verdicts import Verdicts
+
+CURVES = ("face", "photo_lpips", "clip_lpips", "motion")
+Place = tuple[str, str, str]
+
+
+class Summary:
+    """Computes the tables of one evaluation.
+
+    Args:
+        trials: all results.
+        settings: of the evaluation.
+        generators: labels, held-out ones first.
+        protections: names.
+        white_box: protection -> labels of the generators that computed it.
+        link_length: generator -> frames of one link of a clip.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        settings: EvaluationSettings,
+        *,
+        generators: Sequence[str],
+        protections: Sequence[str],
+        white_box: Mapping[str, Sequence[str]],
+        link_length: Mapping[str, int],
+    ) -> None:
+        self._trials, self._settings = trials, settings
+        self._generators, self._protections = tuple(generators), tuple(protections)
+        self._white_box, self._link_length = white_box, link_length
+        self._labels = [entry.label for entry in settings.purifications()]
+        self.networks = face_networks(trials)
+        self.thresholds: list[Threshold] = [
+            threshold
+            for label in self._generators
+            for threshold in thresholds(trials, label, self._labels[0], settings.identity)
+        ]
+        self.limits: list[NoiseLimit] = [
+            limit for place in self._places() for limit in noise_limits(trials, place, settings)
+        ]
+        self.verdicts = Verdicts(trials, self.thresholds, self.limits)
+
+    def knowledge(self, generator: str, protection: str) -> str:
+        """Whether a generator computed the cloaks: "white-box", or "held-out" if it did not."""
+        return WHITE_BOX if generator in self._white_box.get(protection, ()) else HELD_OUT
+
+    def rows(self) -> Iterator[SummaryRow]:
+        """Means and paired differences of everything, clean photos and noise included."""
+        for generator in self._generators:
+            for name in (CLEAN, *self._protections, *(NOISE + p for p in self._protections)):
+                for label in self._labels:
+                    if self._trials.photos(generator, name, label):
+                        yield self._row((generator, name, label))
+
+    def worst(self) -> Iterator[WorstCase]:
+        """Worst cases over the tiers that were run whole, and over everything."""
+        for generator in self._generators:
+            for protection in self._protections:
+                for tier, labels in tiers(self._labels).items():
+                    if self._trials.photos(generator, protection, labels[0]):
+                        yield self._worst_case(generator, protection, tier, labels)
+
+    def heat(self) -> Iterator[HeatCell]:
+        """One field per protection, purification and generator."""
+        for place in self._places():
+            if not self._trials.photos(*place):
+                continue
+            generator, protection, label = place
+            figure = IDENTITY.format(self.networks[0]) if self.networks else DISTANCE
+            noisy = (generator, NOISE + protection, label)
+            yield HeatCell(
+                generator=generator,
+                knowledge=self.knowledge(generator, protection),
+                protection=protection,
+                purification=label,
+                share_protected=self._share([place], (PROTECTED,)),
+                share_changed=self._share([place], (PROTECTED, WEAKENED)),
+                figure=figure,
+                value=self._estimate(self._trials.means(place, figure)),
+                clean=self._estimate(self._trials.clean_means(place, figure)),
+                noise=self._estimate(self._trials.means(noisy, figure)),
+                counts=self._trials.counts(*place),
+            )
+
+    def curves(self) -> Iterator[Curve]:
+        """Figures by frame index; face networks with faceless frames dropped, and counted 0."""
+        figures = (*self.networks, *(f"{n}_zero" for n in self.networks), *CURVES)
+        for generator in self._generators:
+            for name in (CLEAN, *self._protections):
+                for label in self._labels:
+                    for figure in figures:
+                        points = self._by_frame((generator, name, label), figure)
+                        if any(point.count for point in points):
+                            yield Curve(
+                                generator=generator,
+                                protection=name,
+                                purification=label,
+                                figure=figure,
+                                points=tuple(points),
+                                chain_length=self._link_length.get(generator, len(points)),
+                            )
+
+    def _places(self) -> Iterator[Place]:
+        for generator in self._generators:
+            for protection in self._protections:
+                for label in self._labels:
+                    yield generator, protection, label
+
+    def _row(self, place: Place) -> SummaryRow:
+        generator, name, label = place
+        columns = sorted({c for r in self._trials.of(*place) for c in r.figures})
+        own = name in self._protections
+        of_files = {column.name for column in VISIBILITY}
+        to_clean, to_noise = {}, {}
+        for column in columns if name != CLEAN else ():
+            if column in of_files or column.startswith("clip_"):
+                continue  # already a comparison with the clean photo
+            to_clean[column] = self._estimate(self._trials.to_clean(place, column))
+        for column in columns if own else ():
+            change = self._trials.to_other(place, column, NOISE + name)
+            if change:
+                to_noise[column] = self._estimate(change)
+        return SummaryRow(
+            generator=generator,
+            knowledge=self.knowledge(generator, name) if own else "",
+            protection=name,
+            purification=label,
+            estimates={c: self._estimate(self._trials.means(place, c)) for c in columns},
+            to_clean=to_clean,
+            to_noise=to_noise,
+            counts=self._trials.counts(*place),
+        )
+
+    def _worst_case(
+        self, generator: str, protection: str, tier: str, labels: Sequence[str]
+    ) -> WorstCase:
+        places = [(generator, protection, label) for label in labels]
+        figures = [IDENTITY.format(network) for network in self.networks] or [DISTANCE]
+        worst, clean = {}, {}
+        for figure in figures:
+            sign = -1 if figure == DISTANCE else 1  # the least distance is the worst
+            tables = [self._trials.means(place, figure) for place in places]
+            worst[figure] = self._estimate(_extreme(tables, sign))
+            tables = [self._trials.clean_means(place, figure) for place in places]
+            clean[figure] = self._estimate(_extreme(tables, sign))
+        return WorstCase(
+            generator=generator,
+            knowledge=self.knowledge(generator, protection),
+            protection=protection,
+            tier=tier,
+            purifications=tuple(labels),
+            estimates=worst,
+            clean=clean,
+            share_protected=self._share(places, (PROTECTED,)),
+            share_changed=self._share(places, (PROTECTED, WEAKENED)),
+            hardest=self._hardest(places, figures[0]),
+            counts=self._trials.counts(*places[0]),
+        )
+
+    def _hardest(self, places: Sequence[Place], figure: str) -> dict[str, int]:
+        sign = -1 if figure == DISTANCE else 1
+        tables = {place[2]: self._trials.means(place, figure) for place in places}
+        photos = {photo for table in tables.values() for photo in table}
+        found: Counter[str] = Counter()
+        for photo in sorted(photos):
+            values = {u: sign * t[photo] for u, t in tables.items() if photo in t}
+            defined = {u: v for u, v in values.items() if not math.isnan(v)}
+            if defined:
+                found[max(defined, key=defined.__getitem__)] += 1
+        return dict(found.most_common())
+
+    def _share(self, places: Sequence[Place], states: Sequence[str]) -> Estimate:
+        """Share of photos that are in one of the states at every place."""
+        tables = [self.verdicts.states(place) for place in places]
+        photos = set.union(*(set(table) for table in tables))
+        judged = (PROTECTED, WEAKENED, UNPROTECTED)
+        values = {}
+        for photo in sorted(photos):
+            found = [table[photo].state for table in tables if photo in table]
+            if all(state in judged for state in found):
+                values[photo] = float(all(state in states for state in found))
+        return self._estimate(values)
+
+    def _by_frame(self, place: Place, figure: str) -> list[Estimate]:
+        network = figure.removesuffix("_zero")
+        zeroed = network != figure and network in self.networks
+        photos: dict[str, list[tuple[float, ...]]] = {}
+        for result in self._trials.of(*place):
+            values = result.by_frame.get(network)
+            if values is None:
+                continue
+            has_face = not any(math.isnan(v) for v in result.by_frame.get("face", (math.nan,)))
+            if zeroed and has_face:
+                values = tuple(0.0 if math.isnan(v) else v for v in values)
+            photos.setdefault(result.photo, []).append(values)
+        length = max((len(v) for some in photos.values() for v in some), default=0)
+        return [
+            self._estimate({p: mean(v[i] for v in some) for p, some in photos.items()})
+            for i in range(length)
+        ]
+
+    def _estimate(self, values: Mapping[str, float]) -> Estimate:
+        settings = self._settings.statistics
+        # Sorted, so that the resampling does not depend on the order of the work.
+        listed = [values[photo] for photo in sorted(values)]
+        return bootstrap_mean(listed, resamples=settings.resamples, level=settings.level)
+
+
+def _extreme(tables: Sequence[Mapping[str, float]], sign: int) -> dict[str, float]:
+    """Photo -> its worst value over the tables; NaN where one is undefined."""
+    found: dict[str, float] = {}
+    for photo in {photo for table in tables for photo in table}:
+        values = [table[photo] for table in tables if photo in table]
+        undefined = any(math.isnan(v) for v in values)
+        found[photo] = math.nan if undefined else sign * max(sign * v for v in values)
+    return found

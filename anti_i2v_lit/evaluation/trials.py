@@ -1,0 +1,147 @@
+"""Results in the order that statistics need: photo by photo, paired by prompt, seed and frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from anti_i2v_lit.evaluation.facts import Counts
+from anti_i2v_lit.evaluation.plan import CLEAN
+from anti_i2v_lit.evaluation.store import Result
+
+Trial = tuple[str, int]
+ByPhoto = Mapping[str, float]
+Get = Callable[[Result], float]
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean of the defined values; NaN if there are none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+class Trials:
+    """Results by generator, protection and purification.
+
+    Args:
+        results: of one evaluation.
+    """
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.results = tuple(results)
+        self._rows: dict[tuple[str, str, str], dict[str, dict[Trial, Result]]] = {}
+        self._clean: dict[tuple[str, str, str, str], dict[Trial, Result]] = {}
+        for result in results:
+            place = (result.generator, result.protection, result.purification)
+            photos = self._rows.setdefault(place, {})
+            trial = (result.prompt, result.seed)
+            photos.setdefault(result.photo, {})[trial] = result
+            if result.protection == CLEAN:
+                framed = (result.generator, result.purification, result.photo, result.frame)
+                self._clean.setdefault(framed, {})[trial] = result
+
+    def of(self, generator: str, protection: str, purification: str) -> list[Result]:
+        """All results of one place."""
+        photos = self._rows.get((generator, protection, purification), {})
+        return [result for trials in photos.values() for result in trials.values()]
+
+    def photos(self, generator: str, protection: str, purification: str) -> list[str]:
+        """Keys of the photos that have results in one place."""
+        return list(self._rows.get((generator, protection, purification), {}))
+
+    def counts(self, generator: str, protection: str, purification: str) -> Counts:
+        """How much there is."""
+        found = self.of(generator, protection, purification)
+        return Counts(
+            photos=len({r.photo for r in found}),
+            prompts=len({r.prompt for r in found}),
+            seeds=len({r.seed for r in found}),
+            clips=len(found),
+        )
+
+    def means(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
+        """Photo -> mean of a column over its clips; photos without the column left out."""
+        return self.reduced(place, column, mean)
+
+    def highest(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
+        """Photo -> highest value of a column over its clips; NaN if any is undefined."""
+        return self.reduced(place, column, _highest)
+
+    def reduced(
+        self,
+        place: tuple[str, str, str],
+        column: str,
+        reduce: Callable[[Iterable[float]], float],
+    ) -> dict[str, float]:
+        """Photo -> a summary of a column over its clips."""
+        found = {}
+        for photo, trials in self._rows.get(place, {}).items():
+            values = [r.figures[column] for r in trials.values() if column in r.figures]
+            if values:
+                found[photo] = reduce(values)
+        return found
+
+    def clean_means(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
+        """The same of the clean counterparts: same photo, frame, prompts and seeds."""
+        pairs = self._paired(place, self._clean_of)
+        return {p: mean(c.figures.get(column, math.nan) for _, c in some) for p, some in pairs}
+
+    def to_clean(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
+        """Photo -> mean difference of its clips to the clean ones of the same prompt and seed."""
+        return self._differences(place, column, self._clean_of)
+
+    def single(self, place: tuple[str, str, str], column: str) -> list[float]:
+        """A column's defined values, clip by clip."""
+        values = [r.figures.get(column, math.nan) for r in self.of(*place)]
+        return [value for value in values if not math.isnan(value)]
+
+    def single_changes(self, place: tuple[str, str, str], column: str) -> list[float]:
+        """Defined differences to the clean clips of the same prompt and seed, clip by clip."""
+        pairs = [pair for _, some in self._paired(place, self._clean_of) for pair in some]
+        nan = math.nan
+        values = [a.figures.get(column, nan) - b.figures.get(column, nan) for a, b in pairs]
+        return [value for value in values if not math.isnan(value)]
+
+    def to_other(
+        self, place: tuple[str, str, str], column: str, protection: str
+    ) -> dict[str, float]:
+        """Photo -> mean difference to another protection, over the trials that both have."""
+
+        def other(result: Result) -> Result | None:
+            there = (result.generator, protection, result.purification)
+            trials = self._rows.get(there, {}).get(result.photo, {})
+            return trials.get((result.prompt, result.seed))
+
+        return self._differences(place, column, other)
+
+    def _clean_of(self, result: Result) -> Result | None:
+        framed = (result.generator, result.purification, result.photo, result.frame)
+        return self._clean.get(framed, {}).get((result.prompt, result.seed))
+
+    def _differences(
+        self,
+        place: tuple[str, str, str],
+        column: str,
+        partner: Callable[[Result], Result | None],
+    ) -> dict[str, float]:
+        found = {}
+        for photo, some in self._paired(place, partner):
+            both = [(a.figures.get(column), b.figures.get(column)) for a, b in some]
+            values = [a - b for a, b in both if a is not None and b is not None]
+            if values:
+                found[photo] = mean(values)
+        return found
+
+    def _paired(
+        self, place: tuple[str, str, str], partner: Callable[[Result], Result | None]
+    ) -> list[tuple[str, list[tuple[Result, Result]]]]:
+        found = []
+        for photo, trials in self._rows.get(place, {}).items():
+            pairs = [(result, partner(result)) for result in trials.values()]
+            found.append((photo, [(a, b) for a, b in pairs if b is not None]))
+        return found
+
+
+def _highest(values: Iterable[float]) -> float:
+    listed = list(values)
+    return math.nan if any(math.isnan(v) for v in listed) else max(listed)

@@ -1,0 +1,71 @@
+"""What an outcome says in words: the definition of "protected", the headline, the versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+
+from anti_i2v_lit import __version__
+from anti_i2v_lit.evaluation.outcome import ALL_TIERS, Outcome, Threshold
+from anti_i2v_lit.evaluation.plan import Plan
+
+PACKAGES = ("torch", "torchvision", "diffusers", "lightning", "lpips", "safetensors", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Package -> version of what figures depend on."""
+    found = {"anti-i2v-lit": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def definition(plan: Plan, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
+    """What "protected" and "weakened" mean with these settings, sentences."""
+    share = plan.settings.noise.quantile
+    cuts = [f"{t.value:.3f} for {t.figure}, {t.generator} ({t.method})" for t in thresholds]
+    network = (
+        "Thresholds (cosine): " + "; ".join(cuts) + "."
+        if cuts
+        else "No face network was at hand, so nothing can count as protected, only as weakened."
+    )
+    return (
+        "Protected after a purification: the similarity of the generated face to the photo falls "
+        f"by more than random noise of the same size makes it fall (at most {share:.0%} of clips "
+        "under noise fall further), and not one clip, over all prompts and seeds, reaches the "
+        "threshold that tells the person from other people; for every face network at hand. "
+        "Frames without a face count as similarity 0.",
+        "Weakened: the first of the two only. A photo's verdict is that of its worst purification.",
+        network,
+        "Nothing is claimed beyond the purifications, generators, prompts and seeds listed here.",
+    )
+
+
+def headline(outcome: Outcome) -> tuple[str, ...]:
+    """The result in a few sentences, held-out generators first; swapped files before all."""
+    found = []
+    for case in outcome.worst:
+        if case.tier != ALL_TIERS:
+            continue
+        share, changed = case.share_protected, case.share_changed
+        interval = "" if share.low != share.low else f" [{share.low:.0%}, {share.high:.0%}]"
+        found.append(
+            f"{case.protection}, {case.knowledge} generator {case.generator}: "
+            f"{share.mean:.0%}{interval} of {share.count} photos are protected after every one of "
+            f"{len(case.purifications)} purifications, {changed.mean:.0%} change more than under "
+            f"noise of equal size ({case.counts.prompts} prompts, {case.counts.seeds} seeds)."
+            if share.count
+            else f"{case.protection}, generator {case.generator}: nothing could be judged."
+        )
+    swapped = [p for p in outcome.problems if p.kind == "swapped"]
+    if swapped:
+        found.insert(
+            0,
+            f"{len(swapped)} file(s) are not cloaks of their photos: "
+            + "; ".join(f"{p.photo} ({p.reason})" for p in swapped[:5]),
+        )
+    return tuple(found)

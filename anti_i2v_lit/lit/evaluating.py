@@ -1,0 +1,307 @@
+"""One evaluation on any number of devices and processes: Lightning launches, photos are claimed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, IterableDataset
+
+from anti_i2v_lit.archive.lock import Claims
+from anti_i2v_lit.evaluation.concluding import EXIT_DONE, conclude, gather
+from anti_i2v_lit.evaluation.export import write_rows
+from anti_i2v_lit.evaluation.failures import FailureLog
+from anti_i2v_lit.evaluation.judge import weights_folder
+from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.outcome_file import write_outcome
+from anti_i2v_lit.evaluation.plan import make_plan
+from anti_i2v_lit.evaluation.records import RecordStore
+from anti_i2v_lit.evaluation.settings import EvaluationSettings
+from anti_i2v_lit.evaluation.store import ResultStore
+from anti_i2v_lit.evaluation.workbench import (
+    ModelUnusable,
+    Stopped,
+    Workbench,
+    failure,
+    make_further,
+    make_judge,
+    parts_of,
+)
+from anti_i2v_lit.lit.cluster import cluster_options, workplace
+from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
+from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
+from anti_i2v_lit.report.evaluation.page import REPORT
+from anti_i2v_lit.report.evaluation.tensorboard import FOLDER as TENSORBOARD
+from anti_i2v_lit.slurm.signals import REQUEST
+
+ROWS = "rows"
+Unit = tuple[str, str]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop(pl.Callback):
+    """SIGINT and SIGTERM end the batch and the run; what was done is kept.
+
+    The handlers are installed after Lightning's own, which would raise in the middle of a clip.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[signal.Signals, Any] = {}
+        self._parent = os.getppid()
+
+    def __call__(self) -> bool:
+        """Whether to stop: asked to, warned by SLURM, or left alone by the process that leads."""
+        orphaned = self._parent != os.getppid()
+        return self.requested or REQUEST.received is not None or orphaned
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Install the handlers (Python allows that in the main thread only)."""
+        del pl_module
+        launcher = trainer.strategy.launcher
+
+        def handler(number: int, _frame: FrameType | None) -> None:
+            self.requested = True
+            if number == signal.SIGTERM:
+                REQUEST.note(number)
+            if isinstance(launcher, _SubprocessScriptLauncher):
+                launcher.kill(number)  # sends this signal to the ranks that rank 0 started
+
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, handler)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the earlier handlers back."""
+        for number, earlier in self._previous.items():
+            signal.signal(number, earlier)
+        self._previous.clear()
+
+
+class Units(IterableDataset[Unit]):
+    """Photos with a generator each that are not done and that nobody else works on.
+
+    Every process looks at all of them, from a place of its own, so none waits for another.
+
+    Args:
+        bench: knows what there is to do, and what is done.
+        claims: this process's claims.
+        stop: whether to stop.
+        share: (rank, ranks).
+    """
+
+    def __init__(
+        self, bench: Workbench, claims: Claims, stop: Stop, share: tuple[int, int]
+    ) -> None:
+        self._bench, self._claims, self._stop = bench, claims, stop
+        self._share = share
+
+    def __iter__(self) -> Iterator[Unit]:
+        """Claim and yield, generator by generator."""
+        plan = self._bench.plan
+        keys = list(plan.photos)
+        rank, ranks = self._share
+        start = rank * len(keys) // ranks
+        for label in plan.generators:
+            for key in [*keys[start:], *keys[:start]]:
+                if self._stop():
+                    return
+                if self._bench.is_done(key, label) or self._claims.claim([f"{label} {key}"]):
+                    continue
+                self._bench.store.refresh()
+                self._bench.records.refresh()
+                yield label, key
+
+
+class EvaluationModule(pl.LightningModule):
+    """Holds no weights: a step is one photo with one generator.
+
+    Args:
+        bench: does the work.
+        failures: what could not be done.
+    """
+
+    def __init__(self, bench: Workbench, failures: FailureLog) -> None:
+        super().__init__()
+        self._holder = (bench, failures)  # a tuple, so that no network becomes part of this module
+
+    def predict_step(self, batch: Unit, batch_idx: int) -> None:
+        """Make all rows of a photo by a generator; what fails is written down."""
+        del batch_idx
+        (bench, failures), (label, key) = self._holder, batch
+        bench.device = str(self.device)
+        try:
+            bench.work(key, label)
+        except Stopped:
+            return
+        except ModelUnusable:
+            raise
+        except Exception as error:  # noqa: BLE001 (one odd photo must not stop ten thousand)
+            failures.append(key, label, failure(key, label, error))
+            print(f"{key}, {label}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+    def on_predict_end(self) -> None:
+        """Wait for all ranks, so that rank 0 sums up everything."""
+        self.trainer.strategy.barrier("evaluated")
+
+
+def evaluate(
+    settings: EvaluationSettings,
+    *,
+    clean: Path,
+    cloaked: Mapping[str, Path],
+    out: Path,
+    pairs_file: Path | None = None,
+) -> tuple[int, Outcome | None]:
+    """Evaluate protections; running it again continues where it was.
+
+    Several runs may work on one `out` at once; each photo and generator is done by one of them.
+
+    Args:
+        settings: of the evaluation.
+        clean: folder of clean photos, of shards, or a manifest.
+        cloaked: name -> folder of protected photos.
+        out: folder of rows, clips and outcome.
+        pairs_file: CSV of pairs, for folders without a manifest.
+
+    Returns:
+        The exit code (0 all fine, 2 some pairs failed or are no cloaks, 3 interrupted), and the
+        outcome; None on ranks other than 0.
+
+    Raises:
+        ValueError: wrong settings, or nothing to evaluate.
+    """
+    started, stop, rows = time.monotonic(), Stop(), out / ROWS
+    with _quiet():
+        trainer = _trainer(settings, stop)
+        bench = _workbench(settings, stop, clean, cloaked, out, pairs_file)
+        failures = FailureLog(rows)
+        with Claims(rows, workplace(trainer)) as claims:
+            share = (trainer.global_rank, trainer.world_size)
+            units = Units(bench, claims, stop, share)
+            _predict(trainer, EvaluationModule(bench, failures), units)
+    if not trainer.is_global_zero:
+        return EXIT_DONE, None
+    outcome = _summed_up(bench, failures, out, started)
+    return outcome.exit_code, outcome
+
+
+def _workbench(
+    settings: EvaluationSettings,
+    stop: Stop,
+    clean: Path,
+    cloaked: Mapping[str, Path],
+    out: Path,
+    pairs_file: Path | None,
+) -> Workbench:
+    weights = weights_folder(Path(settings.weights) if settings.weights else None)
+    judge, further = make_judge(settings, weights), make_further(settings, weights)
+    plan = make_plan(
+        settings,
+        clean=clean,
+        cloaked=cloaked,
+        out=out,
+        pairs_file=pairs_file,
+        parts=parts_of(judge, further),
+    )
+    return Workbench(
+        plan,
+        store=ResultStore(out / ROWS),
+        records=RecordStore(out / ROWS),
+        judge=judge,
+        further=further,
+        stopping=stop,
+        listener=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+
+
+def _summed_up(bench: Workbench, failures: FailureLog, out: Path, started: float) -> Outcome:
+    """What all processes found, written to the folder."""
+    bench.store.refresh()
+    bench.records.refresh()
+    found = gather(bench.plan, bench.store, bench.records)
+    known = failures.of(lambda key, label: not bench.is_done(key, label))
+    lacking = [unit for unit in bench.missing() if unit not in known]
+    outcome = conclude(
+        bench.plan,
+        found,
+        further=bench.further,
+        failures=list(known.values()),
+        clips=bench.store,
+        interrupted=bool(lacking),
+    )
+    files = (*write_rows(found.results, outcome, out), REPORT, TENSORBOARD)
+    outcome = dataclasses.replace(outcome, files=files, seconds=time.monotonic() - started)
+    write_outcome(outcome, out)
+    write_report(outcome, out)
+    write_tensorboard(outcome, out)
+    return outcome
+
+
+def _predict(trainer: pl.Trainer, module: EvaluationModule, units: Units) -> None:
+    loader = DataLoader(units, batch_size=None, num_workers=0)
+    try:
+        trainer.predict(module, dataloaders=loader, return_predictions=False)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+    except SystemExit as stopped:
+        # What Lightning makes of an interrupt outside its loops.
+        raise KeyboardInterrupt from stopped
+
+
+def _trainer(settings: EvaluationSettings, stop: Stop) -> pl.Trainer:
+    """A Trainer with our defaults under the user's `trainer.*` values.
+
+    Raises:
+        ValueError: arguments that Lightning does not know or refuses.
+    """
+    given: dict[str, Any] = dict(settings.trainer)
+    given.update(cluster_options(given))
+    many = str(given.get("devices", 1)) != "1" or str(given.get("num_nodes", 1)) != "1"
+    defaults: dict[str, Any] = {
+        "accelerator": "auto",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+        "use_distributed_sampler": False,
+        "inference_mode": False,  # metrics remember tensors by their version
+    }
+    if many:
+        defaults["strategy"] = PhotoParallelStrategy()
+    try:
+        return pl.Trainer(**{**defaults, **given}, callbacks=[stop])
+    except (MisconfigurationException, TypeError, RuntimeError) as error:
+        raise ValueError(f"trainer: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide Lightning's tips, which do not concern a run without training."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*doesn't have.*__len__.*")
+        warnings.filterwarnings("ignore", message="predict returned None.*")
+        warnings.filterwarnings("ignore", message="The `srun` command is available.*")
+        try:
+            yield
+        finally:
+            log.setLevel(level)
