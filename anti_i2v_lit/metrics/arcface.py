@@ -80,7 +80,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        if not ONNXRUNTIME.is_installed:
+        if not ONNXRUNTIME.is_here:
             raise ValueError(f"ArcFace needs onnxruntime: {ONNXRUNTIME.how_to_get}")
         import onnxruntime
 

@@ -26,9 +26,7 @@ def missing(node: Mapping[str, Any], folder: Path | None = None) -> tuple[Requir
     return tuple(
         need
         for need in _needs(node)
-        if not (
-            need.find(configured, folder) if isinstance(need, WeightsFile) else need.is_installed
-        )
+        if not (need.find(configured, folder) if isinstance(need, WeightsFile) else need.is_here)
     )
 
 

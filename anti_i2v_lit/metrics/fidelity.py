@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.backbones.lpips_net import load_lpips
+from anti_i2v_lit.backbones.lpips_net import load_lpips, lpips_distance
 from anti_i2v_lit.metrics.base import GeneratedClip, Metric
 from anti_i2v_lit.metrics.frames import FrameMetric, FramesConfig
-from anti_i2v_lit.metrics.imperceptibility import lpips_of, psnr, ssim
+from anti_i2v_lit.metrics.imperceptibility import at_lpips_size, psnr, ssim
+
+LPIPS_BATCH = 16  # frames per call
 
 
 @dataclass(kw_only=True)
@@ -68,9 +70,12 @@ class ClipLpips(FrameMetric):
         self._network = [load_lpips()]  # in a list, so that its weights are not ours
 
     def _score_frames(self, subject: GeneratedClip) -> Tensor:
-        photo = _photo_for(subject)
-        network = self._network[0].to(photo.device)
-        return torch.tensor([lpips_of(frame, photo, network) for frame in subject.frames])
+        frames = subject.frames
+        photo = at_lpips_size(_photo_for(subject)[None].to(frames.device))
+        network = self._network[0].to(frames.device)
+        # One photo against many frames: its features are computed once per batch.
+        batches = at_lpips_size(frames).split(LPIPS_BATCH)
+        return torch.cat([lpips_distance(network, batch, photo) for batch in batches])
 
 
 class Motion(Metric[GeneratedClip]):

@@ -124,7 +124,7 @@ def lpips_of(cloak: Tensor, photo: Tensor, network: lpips.LPIPS) -> float:
     LPIPS was calibrated on small patches; on a full-size photo AlexNet sees only fine grain,
     and 12 megapixels would take several GB.
     """
-    first, second = (_small(x) for x in (cloak, photo))
+    first, second = (at_lpips_size(x[None]) for x in (cloak, photo))
     return lpips_distance(network, first, second).item()
 
 
@@ -168,15 +168,14 @@ def _smooth(x: Tensor) -> Tensor:
     return x
 
 
-def _small(photo: Tensor) -> Tensor:
-    height, width = photo.shape[-2:]
+def at_lpips_size(photos: Tensor) -> Tensor:
+    """Photos [N, 3, H, W] with a longer side of at most 512 pixels, antialiased."""
+    height, width = photos.shape[-2:]
     factor = LPIPS_SIDE / max(height, width)
     if factor >= 1:
-        return photo[None]
+        return photos
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return F.interpolate(
-        photo[None], size=size, mode="bilinear", align_corners=False, antialias=True
-    )
+    return F.interpolate(photos, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""What a metric needs that the package does not carry: weight files and optional packages."""
+"""What a metric needs that the package does not carry: weights, packages, a GPU."""
 
 from __future__ import annotations
 
@@ -65,12 +65,32 @@ class OptionalPackage:
     how_to_get: str
 
     @property
-    def is_installed(self) -> bool:
+    def is_here(self) -> bool:
         """Whether it can be imported; imports nothing."""
         return importlib.util.find_spec(self.name) is not None
 
 
-Requirement = WeightsFile | OptionalPackage
+@dataclass(frozen=True, kw_only=True)
+class CudaDevice:
+    """A GPU, for networks that run on nothing else.
+
+    Attributes:
+        name: what to call it.
+        how_to_get: what to do without one.
+    """
+
+    name: str = "a CUDA device"
+    how_to_get: str = "run it on a machine with a GPU, or leave the metric out"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether PyTorch sees one."""
+        import torch
+
+        return torch.cuda.is_available()
+
+
+Requirement = WeightsFile | OptionalPackage | CudaDevice
 
 
 def _default_folder() -> Path | None:

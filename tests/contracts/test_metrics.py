@@ -19,7 +19,7 @@ from tests.metrics.stand_ins import random_kernel, write_arcface, write_clip, wr
 
 # Eyes, nose and corners of the mouth of scikit-image's astronaut, pixels of the 512 x 512 photo.
 LANDMARKS = torch.tensor([[205.0, 110], [243, 106], [227, 133], [212, 151], [245, 147]])
-NEEDS_REAL_WEIGHTS = {"identity_dlib", "identity_hse"}
+NEEDS_REAL_WEIGHTS = {"brisque", "identity_dlib", "identity_hse"}
 
 
 @pytest.fixture(scope="module")

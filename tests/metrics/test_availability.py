@@ -40,8 +40,8 @@ def test_an_absent_file_is_refused_with_how_to_get_it() -> None:
 
 
 def test_packages_are_looked_up_without_importing_them() -> None:
-    assert OptionalPackage(name="json", how_to_get="").is_installed
-    assert not OptionalPackage(name="no_such_package", how_to_get="").is_installed
+    assert OptionalPackage(name="json", how_to_get="").is_here
+    assert not OptionalPackage(name="no_such_package", how_to_get="").is_here
 
 
 def test_metrics_without_needs_run_everywhere(tmp_path: Path) -> None:

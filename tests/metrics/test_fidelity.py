@@ -8,8 +8,10 @@ import torch
 from skimage import metrics
 from skimage.data import astronaut
 
+from anti_i2v_lit.backbones.lpips_net import load_lpips
 from anti_i2v_lit.metrics import METRICS
 from anti_i2v_lit.metrics.base import GeneratedClip
+from anti_i2v_lit.metrics.imperceptibility import lpips_of
 
 PHOTO = astronaut()[40:168, 160:288]
 
@@ -54,6 +56,18 @@ def test_lpips_grows_from_the_first_to_the_last_frame() -> None:
         metric.update([clip()[1]])
         values.append(metric.compute().item())
     assert 0 < values[0] < values[1] < values[2]
+
+
+def test_lpips_of_many_frames_is_that_of_each_alone() -> None:
+    _, subject = clip()
+    many = GeneratedClip(
+        key="a", photo=subject.photo, frames=subject.frames[[0, 1, 2] * 6 + [0, 2]]
+    )
+    network = load_lpips()
+    with torch.no_grad():
+        alone = [lpips_of(frame, many.photo, network) for frame in many.frames]
+    found = METRICS.build({"name": "clip_lpips"}).per_frame(many)
+    assert found.tolist() == pytest.approx(alone, rel=1e-4)
 
 
 def test_motion_is_the_mean_absolute_difference_in_grey_levels() -> None:
