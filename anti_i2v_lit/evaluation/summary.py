@@ -117,7 +117,7 @@ class Summary:
         """Figures by frame index; face networks with faceless frames dropped, and counted 0."""
         figures = (*self.networks, *(f"{n}_zero" for n in self.networks), *CURVES)
         for generator in self._generators:
-            for name in (CLEAN, *self._protections):
+            for name in (CLEAN, *self._protections, *(NOISE + p for p in self._protections)):
                 for label in self._labels:
                     for figure in figures:
                         points = self._by_frame((generator, name, label), figure)

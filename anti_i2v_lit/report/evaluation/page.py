@@ -108,6 +108,8 @@ def _environment() -> Environment:
 def _above(outcome: Outcome, limits: Config) -> dict[str, Any]:
     """Headline, counts, problems and verdicts."""
     tallies = photos.tallies(outcome)
+    cases = heat.worst_cases(outcome)
+    most = max((len(case.purifications) for case, _ in cases), default=0)
     white = {label for p in outcome.protections for label in p.white_box}
     return {
         "problems": _problems(outcome, limits.problems),
@@ -116,7 +118,8 @@ def _above(outcome: Outcome, limits: Config) -> dict[str, Any]:
         "sentence": headline.sentence(outcome, tallies),
         "clips_judged": sum(row.counts.clips for row in outcome.summary),
         "white": white,
-        "worst": heat.worst_cases(outcome),
+        "worst": [pair for pair in cases if len(pair[0].purifications) == most],
+        "worst_of_tiers": [pair for pair in cases if len(pair[0].purifications) < most],
         "unknown_models": [p.name for p in outcome.protections if not p.surrogates],
         "faceless": sum(not photo.has_face for photo in outcome.photos),
         "columns": {column.name: column for column in outcome.columns},
