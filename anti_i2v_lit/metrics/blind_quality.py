@@ -76,7 +76,8 @@ class Brisque(FrameMetric):
     def _of(self, frames: Tensor) -> Tensor:
         # Weights as scikit-image's rgb2gray, halved as OpenCV does it: so were its parameters.
         grey = _grey(frames, (0.2125, 0.7154, 0.0721))
-        features = torch.cat([_brisque_features(x) for x in (grey, _halved_by_opencv(grey))], dim=1)
+        scales = (grey, _halved_by_opencv(grey))
+        features = torch.cat([_brisque_features(x) for x in scales], dim=1).cpu()
         scaled = 2 * (features - self._low) / (self._high - self._low) - 1
         return self._machine.predict(scaled)
 
@@ -160,7 +161,7 @@ class _SupportVectors:
 
     def predict(self, features: Tensor) -> Tensor:
         """Features [N, D] -> values [N]."""
-        distance = torch.cdist(features.cpu(), self._vectors).square()
+        distance = torch.cdist(features, self._vectors).square()
         return (-self._gamma * distance).exp() @ self._weights - self._rho
 
 

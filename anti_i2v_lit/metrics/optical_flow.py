@@ -84,7 +84,7 @@ class DisFlow(OpticalFlow):
         super().__init__()
         import cv2
 
-        self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._method: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def _between(self, first: Tensor, second: Tensor) -> Tensor:
         weights = first.new_tensor(_LUMA)[:, None, None]

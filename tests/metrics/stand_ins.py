@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
 _VIT = {
@@ -86,3 +87,21 @@ def write_arcface(path: Path, kernel: np.ndarray, side: int = 112) -> Path:
 def random_kernel() -> np.ndarray:
     """Weights for `write_arcface`."""
     return np.random.default_rng(0).normal(size=(512, 3, 16, 16)).astype(np.float32)
+
+
+class ScriptedI3d(nn.Module):
+    """Interface of StyleGAN-V's file: [N, 3, T, 224, 224] in [-1, 1] to [N, 6]."""
+
+    def forward(
+        self, video: Tensor, rescale: bool = True, resize: bool = True, return_features: bool = True
+    ) -> Tensor:
+        assert not rescale and not resize and return_features
+        assert video.shape[-1] == 224 and video.shape[-2] == 224
+        halves = video.unflatten(2, (2, video.shape[2] // 2)).mean(dim=(3, 4, 5))
+        return halves.flatten(1)
+
+
+def write_i3d(path: Path) -> Path:
+    """A script that gives mean colours of a clip's halves."""
+    torch.jit.script(ScriptedI3d()).save(path)
+    return path
