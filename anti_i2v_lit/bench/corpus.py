@@ -14,6 +14,7 @@ import json
 import math
 import os
 import sys
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.bench.corpus_inputs import SIZE, fill_up, write_corpus
 from anti_i2v_lit.bench.corpus_page import Stage, page
 from anti_i2v_lit.bench.free_surrogate import NAME, offer
@@ -133,6 +135,16 @@ def measure(corpus: Corpus) -> list[Stage]:
     return found
 
 
+def ledger_bytes_per_row(out: Path) -> float:
+    """Memory that a program holds per row of a ledger that it has read."""
+    tracemalloc.start()
+    ledger = Ledger(out)
+    num_rows = len(ledger.rows())
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held / max(1, num_rows)
+
+
 def _lines(path: Path) -> int:
     if not path.exists():
         return 0
@@ -157,7 +169,8 @@ def main() -> None:
         cloak_minutes=given.cloak_minutes,
         devices=given.devices,
     )
-    text = page(measure(corpus), corpus.samples, corpus.devices)
+    stages = measure(corpus)
+    text = page(stages, corpus.samples, corpus.devices, ledger_bytes_per_row(corpus.out))
     print(text)
     if given.out is not None:
         given.out.write_text(text, encoding="utf-8")

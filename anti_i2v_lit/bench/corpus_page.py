@@ -55,8 +55,15 @@ class Stage:
         return float(slope)
 
 
-def page(stages: Sequence[Stage], samples: int, devices: int) -> str:
-    """Markdown of the whole page."""
+def page(stages: Sequence[Stage], samples: int, devices: int, ledger_bytes_per_row: float) -> str:
+    """Markdown of the whole page.
+
+    Args:
+        stages: what was measured.
+        samples: photos of the corpus.
+        devices: processes that cloaked.
+        ledger_bytes_per_row: memory per row of a ledger that was read.
+    """
     cloaked = next(stage.photos for stage in stages if stage.name == "cloak")
     command = f"python -m anti_i2v_lit.bench.corpus --samples {samples} --work DIR"
     command += f" --devices {devices}" * (devices > 1)
@@ -81,7 +88,14 @@ def page(stages: Sequence[Stage], samples: int, devices: int) -> str:
             "row), so that `status` and `verify` saw all of them.",
             "",
         ]
-    return "\n".join([*lines, *_times(stages), "", *_memory(stages)]) + "\n"
+    rest = [
+        "",
+        f"A ledger that was read takes {ledger_bytes_per_row:.0f} bytes of memory per row: a",
+        "photo's key and where its row lies in the manifest. The list of the input's photos is in",
+        "memory from the start. The report that `cloak` writes at the end reads all rows at once.",
+        "All programs start Python with torch first, which takes seconds and about 500 MB.",
+    ]
+    return "\n".join([*lines, *_times(stages), "", *_memory(stages), *rest]) + "\n"
 
 
 def _times(stages: Sequence[Stage]) -> list[str]:

@@ -53,9 +53,9 @@ def test_growth_is_the_slope_over_photos() -> None:
     stage = Stage(name="cloak", photos=10_000, seconds=100.0, cpu_seconds=50.0, samples=samples)
     assert stage.bytes_per_photo == pytest.approx(150.0)
     assert stage.resident_at(0.5) == pytest.approx(1e9 + 150.0 * 5000)
-    text = page([stage], 20_000, 1)
+    text = page([stage], 20_000, 1, 222.4)
     assert "| cloak | 10,000 | 100 | 50 | 10.00 | 5.00 |" in text
-    assert "stopped after 10,000" in text
+    assert "stopped after 10,000" in text and "222 bytes" in text
 
 
 def test_the_free_surrogate_is_found_as_a_plug_in_and_has_a_gradient(
