@@ -74,7 +74,13 @@ class FaceComparison:
         photo, points = subject.face_photo.to(frames.device), subject.photo_landmarks
         person = self._people.get(subject.photo_key, photo, lambda: embedder.embed(photo, points))
         faces = embedder.embed_all(frames[found.to(frames.device)], landmarks[found])
-        values[found] = (faces @ person).float().cpu()
+        cosines = (faces @ person).float().cpu()
+        if not cosines.isfinite().all():
+            raise ValueError(
+                f"{subject.key}: {type(embedder).__name__} gave a similarity that is not a number; "
+                "expected cosines, check its weights"
+            )
+        values[found.cpu()] = cosines
         return values
 
 
@@ -104,7 +110,7 @@ class IdentitySimilarity(FrameMetric):
     def _score_frames(self, subject: GeneratedClip) -> Tensor:
         values = self._comparison.similarities(subject)
         if self.config.missing == "zero" and subject.photo_landmarks is not None:
-            return values.nan_to_num(0.0)
+            return values.where(faces_in(subject).cpu(), 0.0)
         return values
 
 

@@ -76,6 +76,8 @@ def test_it_declares_what_its_number_means(metric: Metric[Any]) -> None:
     assert metric.direction in ("higher", "lower", "none")
     assert metric.unit and metric.source
     assert type(metric).__doc__
+    # Checkpoints and devices of a run are none of a judge's business.
+    assert not list(metric.parameters()) and not metric.state_dict()
 
 
 def test_two_photos_are_the_mean_of_one_and_one(metric: Metric[Any]) -> None:

@@ -169,6 +169,21 @@ def test_the_face_is_taken_from_the_full_photo_where_there_is_one() -> None:
     assert similarity(other) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_network_that_fails_is_not_taken_for_a_missing_face() -> None:
+    class Broken(MeanColour):
+        def _descriptors(self, crops: Tensor) -> Tensor:
+            return super()._descriptors(crops) * torch.nan
+
+    class BrokenIdentity(ColourIdentity):
+        @classmethod
+        def _load(cls, weights: str) -> FaceEmbedder:
+            return Broken()
+
+    metric = BrokenIdentity(IdentityConfig(weights=__file__, missing="zero"))
+    with pytest.raises(ValueError, match="Broken gave a similarity that is not a number"):
+        metric.update([clip(RED)])
+
+
 def test_unknown_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown missing 'skip'"):
         IdentityConfig(missing="skip")
