@@ -10,12 +10,13 @@ editor; the first two can be added where their folders exist, see docs/gauntlet.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
+from anti_i2v_lit.purifications.working_size import DEFAULT_WORK_PX, check_work_px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +45,29 @@ class GauntletRow:
 Gauntlet = tuple[GauntletRow, ...]
 
 
-def gauntlet(name: str) -> Gauntlet:
+_AT_WORKING_SIZE = {"diffpure", "gridpure", "noisy_upscaling", "remover", "vae"}
+
+
+def gauntlet(name: str, *, work_px: int = DEFAULT_WORK_PX) -> Gauntlet:
     """Return the rows of a named gauntlet, in order.
 
+    Args:
+        name: a key of `GAUNTLETS`.
+        work_px: shorter side at which networks purify, pixels: that of the judged generator's
+            view (`min(generator.view_size)`), since an attacker would purify there.
+
     Raises:
-        ValueError: unknown name, with the nearest known one.
+        ValueError: unknown name, with the nearest known one, or a size that no network can use.
     """
     check_in(name, GAUNTLETS, "gauntlet")
-    return GAUNTLETS[name]
+    check_work_px(work_px)
+    return tuple(_at(row, work_px) for row in GAUNTLETS[name])
+
+
+def _at(row: GauntletRow, work_px: int) -> GauntletRow:
+    if row.config is None or row.config["name"] not in _AT_WORKING_SIZE:
+        return row
+    return replace(row, config={**row.config, "work_px": work_px})
 
 
 def _row(label: str, severity: float = 1.0, **config: Any) -> GauntletRow:
@@ -70,7 +86,7 @@ def _jpeg(quality: int, subsampling: str) -> GauntletRow:
 
 def _half(kernel: str) -> GauntletRow:
     """Half size and back, on the default scale from 1 down to a quarter."""
-    return _row(f"half size, {kernel}", 2 / 3, name="resize", kernel=kernel)
+    return _row(f"half size ({kernel})", 2 / 3, name="resize", kernel=kernel)
 
 
 _NONE = GauntletRow(label="none", config=None, severity=0.0)
@@ -85,15 +101,34 @@ _NETWORKS = tuple(
     for network in ("facebook", "instagram", "telegram", "whatsapp", "x")
 )
 
+_ROUND_TRIPS = tuple(
+    _row(f"VAE of {model}", name="vae", model=model) for model in ("mmdit_128", "unet_128")
+)
+_DIFFUSION = (
+    _row("noisy upscaling", name="noisy_upscaling"),
+    _row("DiffPure t*=100", name="diffpure"),
+    _row("GrIDPure 20 x 10", name="gridpure"),
+)
+
 _WRITTEN = (_NONE, _jpeg(75, "4:2:0"), _half("bicubic"), _STACK)
 
-_AUDIT = (*_WRITTEN, *_NETWORKS, _NOISE, _CROP, _FACE_CROP, _GREY)
+_AUDIT = (
+    *_WRITTEN,
+    *_NETWORKS,
+    _NOISE,
+    _CROP,
+    _FACE_CROP,
+    _GREY,
+    *_ROUND_TRIPS,
+    *_DIFFUSION,
+)
 
 _RELEASE = (
     *_AUDIT,
+    _row("learned remover", name="remover"),
     *(_jpeg(quality, "4:2:0") for quality in (30, 50, 85, 95)),
     *(_jpeg(quality, "4:4:4") for quality in (30, 50, 75, 85, 95)),
-    _row("JPEG q50 twice, shifted", 50 / 70, name="jpeg_twice"),
+    _row("JPEG q50 twice (shifted)", 50 / 70, name="jpeg_twice"),
     _row("WebP q80", 20 / 90, name="webp"),
     _row("WebP q50", 50 / 90, name="webp"),
     *(_half(kernel) for kernel in ("bilinear", "box", "lanczos")),

@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
-from kornia.filters import guided_blur
+from kornia.filters import box_blur
 from torch import Tensor
 
 from anti_i2v_lit.purifications.base import Purification
@@ -56,8 +56,18 @@ class Recolour(Purification):
         # Odd, and short enough for the mirrored border.
         window = min(2 * round(self.config.window_share * shorter / 2) + 1, 2 * shorter - 1)
         ycc = rgb_to_ycbcr(photos)
-        painted = guided_blur(
-            ycc[:, :1], ycc[:, 1:], (window, window), _SMOOTHNESS, border_type="replicate"
-        )
+        painted = _guided(ycc[:, :1], ycc[:, 1:], window)
         chroma = ycc[:, 1:].lerp(painted, severity)
         return ycbcr_to_rgb(torch.cat((ycc[:, :1], chroma), dim=1))
+
+
+def _guided(guide: Tensor, images: Tensor, window: int) -> Tensor:
+    """What `kornia.filters.guided_blur` does, with separable means for large windows."""
+
+    def mean(values: Tensor) -> Tensor:
+        return box_blur(values, (window, window), border_type="replicate", separable=True)
+
+    mean_guide, mean_images = mean(guide), mean(images)
+    variance = mean(guide * guide) - mean_guide**2
+    slope = (mean(guide * images) - mean_guide * mean_images) / (variance + _SMOOTHNESS)
+    return mean(slope) * guide + mean(mean_images - slope * mean_guide)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import skimage.data
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -19,8 +20,10 @@ from anti_i2v_lit.purifications.diffusion import (
     reverse_timesteps,
 )
 from anti_i2v_lit.purifications.gridpure import GridPure
+from anti_i2v_lit.purifications.measure_denoising import measure
 from anti_i2v_lit.purifications.noisy_upscaling import NoisyUpscaling
 from anti_i2v_lit.purifications.tiles import over_tiles, tile_starts
+from anti_i2v_lit.purifications.training_photos import random_patch
 
 
 def tiny_network(**settings: object) -> UNet2DModel:
@@ -203,3 +206,14 @@ def test_the_upscaler_gets_a_smaller_photo_with_noise_of_the_published_strength(
     assert noisy.shape == (1, 3, 80, 64) and after.shape == grey.shape
     assert std == pytest.approx(0.1)
     assert (noisy - 0.5).std().item() == pytest.approx(0.1, rel=0.03)
+
+
+def test_the_packaged_model_takes_away_more_noise_than_filters_do() -> None:
+    image = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1)
+    patches = [
+        random_patch([image], 64, 0.25, seeded(seed), largest_scale=0.25) for seed in range(4)
+    ]
+    for timestep in (24, 99):
+        found = measure(load_diffusion("embedded"), torch.cat(patches), timestep)
+        assert found["model"] > max(found["Gaussian"], found["bilateral"]) + 1.0
+        assert found["Gaussian"] > found["noisy"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 
+from anti_i2v_lit.cloaking.transforms import build_transforms
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.gauntlets import GAUNTLETS, GauntletRow, gauntlet
 
@@ -42,6 +46,23 @@ def test_quick_is_nothing_and_five_more_with_the_platform_stack() -> None:
     assert len(names) == 5 and "platform" in names
 
 
+def test_networks_purify_at_the_size_that_is_asked_for() -> None:
+    rows = {row.label: row for row in gauntlet("release", work_px=480)}
+    plain = {row.label: row for row in gauntlet("release")}
+    for label, row in rows.items():
+        if row.config is not None:
+            fields = {field.name for field in dataclasses.fields(_config_of(row))}
+            assert row.config.get("work_px") == (480 if "work_px" in fields else None), label
+        assert {**(row.config or {}), "work_px": 0} == {**(plain[label].config or {}), "work_px": 0}
+    with pytest.raises(ValueError, match="work_px must be"):
+        gauntlet("release", work_px=5)
+
+
+def _config_of(row: GauntletRow) -> Any:
+    assert row.config is not None
+    return PURIFICATIONS.load(row.config["name"]).Config
+
+
 def test_a_wrong_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown gauntlet 'quik'. Did you mean 'quick'"):
         gauntlet("quik")
@@ -63,3 +84,14 @@ def test_jpeg_labels_name_the_quality_used(label: str, quality: int) -> None:
     purification = PURIFICATIONS.build(row.config)
     assert purification.quality(row.severity) == quality  # type: ignore[attr-defined]
     assert row.config["subsampling"] == label.split()[-1]
+
+
+def test_what_has_no_gradient_is_refused_by_the_attack_loop() -> None:
+    refused = set()
+    for name in PURIFICATIONS.names():
+        try:
+            build_transforms([{"name": name}])
+        except ValueError as error:
+            assert "has no gradient" in str(error)
+            refused.add(name)
+    assert refused == {"diffpure", "gridpure", "noisy_upscaling"}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anti_i2v_lit.purifications import fitting, train_remover
+from anti_i2v_lit.purifications import fitting, measure_remover, train_remover
 from anti_i2v_lit.purifications.fitting import fit
 from anti_i2v_lit.purifications.remover import LearnedRemover, RemoverNet, load_remover
 from anti_i2v_lit.purifications.train_remover import RemoverTraining, load_pairs
@@ -101,3 +101,15 @@ def test_refusals(tmp_path: Path) -> None:
         load_remover(str(tmp_path / "text.safetensors"))
     with pytest.raises(ValueError, match="minutes: expected more than 0"):
         RemoverTraining([], minutes=0)
+
+
+def test_figures_of_a_remover_are_those_of_its_residual(
+    pair_folders: tuple[Path, Path],
+) -> None:
+    """A chequered pattern of +-8 levels, of which the constant 0.1 takes nothing away."""
+    remover = LearnedRemover(LearnedRemover.Config(), Constant())
+    found = measure_remover.measure(remover, load_pairs(*pair_folders))
+    assert found.before == pytest.approx(8.0)
+    assert found.harm == pytest.approx(25.5, rel=1e-3)
+    assert found.after == pytest.approx((8.0**2 + 25.5**2) ** 0.5, rel=1e-3)
+    assert found.energy_removed == pytest.approx(1.0 - (found.after / 8.0) ** 2, rel=1e-3)
