@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from anti_i2v_lit.evaluation.clip_sets import compare_sets
 from anti_i2v_lit.evaluation.columns import COLUMNS, GROUPS
 from anti_i2v_lit.evaluation.facts import (
     HELD_OUT,
+    AbsentMetric,
     ColumnFacts,
     GeneratorFacts,
     KeptClip,
@@ -111,7 +113,7 @@ def conclude(
         columns=_columns(found.results, further),
         photos=tuple(_photo(plan, r, summary, labels) for r in found.records.values()),
         set_figures=sets,
-        absent=(*further.absent, *unset),
+        absent=(*further.absent, *unset, *_undefined(found.results, further)),
         problems=problems,
         protections=_protections(plan, white_box, found, problems),
         **_setting(plan),
@@ -119,6 +121,16 @@ def conclude(
         **_tables(summary),
     )
     return dataclasses.replace(outcome, headline=headline(outcome))
+
+
+def _undefined(results: Sequence[Result], further: Further) -> list[AbsentMetric]:
+    """Metrics that were taken and have no value for any clip."""
+    reason = "undefined for every clip here: frames too small, clips too short, or no face"
+    return [
+        AbsentMetric(name=name, reason=reason)
+        for name in further.of_clips
+        if results and all(math.isnan(r.figures.get(name, math.nan)) for r in results)
+    ]
 
 
 def _problems(plan: Plan, found: Found, failures: Sequence[Problem]) -> tuple[Problem, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from anti_i2v_lit.config import parse_config
 from anti_i2v_lit.evaluation.facts import AbsentMetric, ColumnFacts
 from anti_i2v_lit.metrics import METRICS, SET_METRICS
 from anti_i2v_lit.metrics.availability import build_metric, missing
@@ -48,15 +49,21 @@ class Further:
     def judge_clip(
         self, clip: GeneratedClip
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
-        """Figures of a clip, and values per frame of those metrics that have them."""
-        figures, by_frame = {}, {}
+        """Figures of a clip, and values per frame of those metrics that have them.
+
+        A metric that refuses the clip (too small, too short) is undefined for it.
+        """
+        figures: dict[str, float] = {}
+        by_frame: dict[str, tuple[float, ...]] = {}
         for name, metric in self.of_clips.items():
-            if isinstance(metric, FrameMetric):
-                values = metric.per_frame(clip)
-                figures[name] = metric.reduce(values)
-                by_frame[name] = tuple(values.tolist())
-            else:
-                figures[name] = metric.score(clip)
+            figures[name] = math.nan
+            with contextlib.suppress(ValueError):
+                if isinstance(metric, FrameMetric):
+                    values = metric.per_frame(clip)
+                    figures[name] = metric.reduce(values)
+                    by_frame[name] = tuple(values.tolist())
+                else:
+                    figures[name] = metric.score(clip)
         return figures, by_frame
 
     def judge_file(self, file: CloakedPhoto) -> dict[str, float]:
@@ -80,21 +87,25 @@ def build_further(nodes: Sequence[Mapping[str, Any]], weights: Path | None) -> F
     absent, used = [], []
     for node in nodes:
         name = str(node["name"])
-        lacking = missing(node, weights)
+        lacking = _lacking(node, weights)
         if lacking:
-            advice = "; ".join(f"{need.name}: {need.how_to_get}" for need in lacking)
-            absent.append(AbsentMetric(name=name, reason=f"needs {advice}"))
+            absent.append(AbsentMetric(name=name, reason=lacking))
             continue
         if name in SET_METRICS.names():
             of_sets[name] = node
             continue
         if name in OWN:
             continue
+        try:
+            metric = build_metric(node, weights)
+        except (ValueError, OSError) as error:  # a damaged or incomplete file
+            absent.append(AbsentMetric(name=name, reason=str(error)))
+            continue
         used.append(node)
         if subject_of(METRICS.load(name)) is CloakedPhoto:
-            of_files[name] = build_metric(node, weights)
+            of_files[name] = metric
         else:
-            of_clips[name] = build_metric(node, weights)
+            of_clips[name] = metric
     return Further(
         of_clips=of_clips,
         of_files=of_files,
@@ -103,6 +114,22 @@ def build_further(nodes: Sequence[Mapping[str, Any]], weights: Path | None) -> F
         absent=tuple(absent),
         nodes=tuple(used),
     )
+
+
+def _lacking(node: Mapping[str, Any], weights: Path | None) -> str:
+    """What a metric needs and lacks, with how to get it; "" for nothing.
+
+    Raises:
+        ValueError: settings that the metric refuses.
+    """
+    name = str(node["name"])
+    cls: Any = (SET_METRICS if name in SET_METRICS.names() else METRICS).load(name)
+    fields = {field: value for field, value in node.items() if field != "name"}
+    parse_config(cls.Config, fields, where=f"metric {name!r}")
+    lacking = missing(node, weights)
+    if not lacking:
+        return ""
+    return "needs " + "; ".join(f"{need.name}: {need.how_to_get}" for need in lacking)
 
 
 def subject_of(cls: type[Any]) -> type[Any]:
@@ -133,29 +160,3 @@ def further_columns(names: Sequence[str]) -> list[ColumnFacts]:
             )
         )
     return found
-
-
-def as_clip(
-    *,
-    key: str,
-    view: torch.Tensor,
-    frames: torch.Tensor,
-    photo: torch.Tensor,
-    photo_landmarks: torch.Tensor | None,
-    frame_landmarks: torch.Tensor | None,
-    photo_key: str,
-    prompt: str,
-) -> GeneratedClip:
-    """A clip as metrics take it; frames without a face hold NaN."""
-    if frame_landmarks is None:
-        frame_landmarks = torch.full((len(frames), 5, 2), torch.nan)
-    return GeneratedClip(
-        key=key,
-        photo=view,
-        frames=frames,
-        full_photo=photo,
-        photo_landmarks=photo_landmarks,
-        frame_landmarks=frame_landmarks,
-        photo_key=photo_key,
-        prompt=prompt,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,13 @@ from anti_i2v_lit.data.faces import Face, FaceConfig, FaceDetector
 from anti_i2v_lit.evaluation.columns import EMBEDDERS
 from anti_i2v_lit.evaluation.foreign import ENCODER_FILE, ForeignEncoder
 from anti_i2v_lit.metrics import FACE_EMBEDDERS
+from anti_i2v_lit.metrics.base import GeneratedClip
 from anti_i2v_lit.metrics.dlib_face import FILE as DLIB_FILE
 from anti_i2v_lit.metrics.face_embedder import DATA_VARIABLE, FaceEmbedder
+from anti_i2v_lit.metrics.fidelity import ClipLpips, ClipPsnr, ClipSsim
+from anti_i2v_lit.metrics.frames import FrameMetric, FramesConfig
 from anti_i2v_lit.metrics.hse_face import FILE as HSE_FILE
+from anti_i2v_lit.metrics.identity import FaceComparison, faces_in
 from anti_i2v_lit.metrics.imperceptibility import colour_difference, max_change_8bit, psnr, ssim
 
 Encoder = Callable[[Tensor], Tensor]
@@ -41,16 +46,47 @@ class KnownPhoto:
     """What the judge remembers of a clean photo.
 
     Attributes:
+        key: a name that no other photo has, nor another frame of this one.
+        photo: the photo at full size [3, H, W] in [0, 1].
+        landmarks: [5, 2] of the largest face, pixels of the photo; None if no face was found.
         view: the photo as the generator sees it [3, h, w].
-        people: embedder -> unit vector of the largest face; empty if there is no face.
-        has_face: whether a face was found.
         latents: encoder -> latent [1, C, h', w'] of the view.
     """
 
+    key: str
+    photo: Tensor
+    landmarks: Tensor | None
     view: Tensor
-    people: Mapping[str, Tensor]
-    has_face: bool
     latents: Mapping[str, Tensor]
+
+    @property
+    def has_face(self) -> bool:
+        """Whether a face was found."""
+        return self.landmarks is not None
+
+    def clip(
+        self, key: str, frames: Tensor, landmarks: Tensor | None, prompt: str | None = None
+    ) -> GeneratedClip:
+        """A clip of this photo, as registered metrics take it.
+
+        Args:
+            key: name of the clip.
+            frames: [T, 3, h, w] in [0, 1].
+            landmarks: [T, 5, 2] in pixels of the frames; None if nobody looked.
+            prompt: its text.
+        """
+        if landmarks is None:
+            landmarks = torch.full((len(frames), 5, 2), math.nan)
+        return GeneratedClip(
+            key=key,
+            photo=self.view,
+            frames=frames,
+            full_photo=self.photo,
+            photo_landmarks=self.landmarks,
+            frame_landmarks=landmarks,
+            photo_key=self.key,
+            prompt=prompt,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +124,13 @@ class Judge:
     ) -> None:
         self.detector, self.embedders, self.encoders = detector, dict(embedders), dict(encoders)
         self._lpips = load_lpips()
+        self._faces = {name: FaceComparison(e) for name, e in self.embedders.items()}
+        settings = FramesConfig()
+        self._to_photo: dict[str, FrameMetric] = {
+            "photo_psnr": ClipPsnr(settings),
+            "photo_ssim": ClipSsim(settings),
+            "photo_lpips": ClipLpips(settings),
+        }
 
     @property
     def lpips(self) -> lpips.LPIPS:
@@ -114,12 +157,11 @@ class Judge:
             view: [3, h, w], as the generator sees it.
             faces: of the photo, largest first.
         """
-        people = {}
-        if faces:
-            points = pixel_landmarks(faces[0], photo)
-            people = {n: e.embed(photo, points) for n, e in self.embedders.items()}
+        landmarks = pixel_landmarks(faces[0], photo) if faces else None
         latents = {name: encode(view[None]).float() for name, encode in self.encoders.items()}
-        return KnownPhoto(view=view, people=people, has_face=bool(faces), latents=latents)
+        return KnownPhoto(
+            key=uuid.uuid4().hex, photo=photo, landmarks=landmarks, view=view, latents=latents
+        )
 
     @torch.no_grad()
     def judge_clip(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor) -> dict[str, float]:
@@ -136,14 +178,14 @@ class Judge:
             clean_clip: the clip of the clean photo with the same seed and purification; None if
                 this is it, which leaves the figures against it undefined.
         """
-        identity, landmarks = self._identity(known, clip)
+        landmarks = self._landmarks(clip) if known.has_face else None
+        subject = known.clip("clip", clip, landmarks)
         motion = 255 * torch.diff(clip, dim=0).abs().mean(dim=(1, 2, 3))
-        by_frame = {**identity, **self._fidelity(clip, known.view.expand_as(clip), "photo")}
-        if clean_clip is None:
-            unknown = torch.full((len(clip),), math.nan)
-            by_frame.update({f"clip_{name}": unknown for name in ("psnr", "ssim", "lpips")})
-        else:
-            by_frame.update(self._fidelity(clip, clean_clip, "clip"))
+        by_frame = self._identity(subject)
+        for name, metric in self._to_photo.items():
+            by_frame[name] = metric.per_frame(subject)
+        by_frame["photo_psnr"] = by_frame["photo_psnr"].clamp(max=PSNR_OF_EQUAL_DB)
+        by_frame.update(self._to_clean(clip, clean_clip))
         figures = {"fdfr": 1.0 - by_frame["face"].mean().item(), "motion": motion.mean().item()}
         for name in self.embedders:
             figures.update(_identity_figures(name, by_frame[name], known.has_face))
@@ -162,32 +204,33 @@ class Judge:
             for name, encode in self.encoders.items()
         }
 
-    def _identity(self, known: KnownPhoto, clip: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Similarity per frame of every embedder, and where the faces are."""
-        unknown = torch.full((len(clip),), math.nan)
-        if not known.has_face:
-            return {"face": unknown, **dict.fromkeys(self.embedders, unknown)}, None
+    def _landmarks(self, clip: Tensor) -> Tensor:
+        """Landmarks of the largest face per frame, [T, 5, 2] in pixels; NaN where there is none."""
         landmarks = torch.full((len(clip), 5, 2), math.nan)
         for index, frame in enumerate(clip):
             faces = self.detector.detect(frame)
             if faces:
                 landmarks[index] = pixel_landmarks(faces[0], frame)
-        seen = landmarks.isfinite().all(dim=(1, 2))
-        found: dict[str, Tensor] = {"face": seen.float()}
-        for name, embedder in self.embedders.items():
-            similarity = unknown.clone()
-            if seen.any():
-                faces_seen = embedder.embed_all(clip[seen], landmarks[seen])
-                similarity[seen] = faces_seen @ known.people[name]
-            found[name] = similarity
-        return found, landmarks
+        return landmarks
 
-    def _fidelity(self, clip: Tensor, reference: Tensor, name: str) -> dict[str, Tensor]:
-        pairs = list(zip(clip, reference, strict=True))
+    def _identity(self, subject: GeneratedClip) -> dict[str, Tensor]:
+        """Whether there is a face, and its similarity, per frame; unknown without one to match."""
+        if subject.photo_landmarks is None:
+            unknown = torch.full((len(subject.frames),), math.nan)
+            return {"face": unknown, **dict.fromkeys(self.embedders, unknown)}
+        similar = {name: faces.similarities(subject) for name, faces in self._faces.items()}
+        return {"face": faces_in(subject).float(), **similar}
+
+    def _to_clean(self, clip: Tensor, clean: Tensor | None) -> dict[str, Tensor]:
+        """How far a clip is from the clean photo's clip, frame by frame."""
+        if clean is None:
+            unknown = torch.full((len(clip),), math.nan)
+            return dict.fromkeys(("clip_psnr", "clip_ssim", "clip_lpips"), unknown)
+        pairs = list(zip(clip, clean, strict=True))
         return {
-            f"{name}_psnr": torch.tensor([min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]),
-            f"{name}_ssim": torch.tensor([ssim(a, b) for a, b in pairs]),
-            f"{name}_lpips": lpips_distance(self._lpips, clip, reference).flatten(),
+            "clip_psnr": torch.tensor([min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]),
+            "clip_ssim": torch.tensor([ssim(a, b) for a, b in pairs]),
+            "clip_lpips": lpips_distance(self._lpips, clip, clean).flatten(),
         }
 
 

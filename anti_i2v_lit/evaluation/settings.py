@@ -145,7 +145,7 @@ class EvaluationSettings:
     prompts: list[str] = field(default_factory=lambda: ["a person is talking"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     sampling_steps: int = 8
-    batch_size: int = 8
+    batch_size: int = 4
     long_clip_chains: int = 0
     gauntlet: Any = "quick"
     metrics: Any = ALL_METRICS

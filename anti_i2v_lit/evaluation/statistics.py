@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anti_i2v_lit.checks import check_at_least, check_between
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+BLOCK = 4_000_000  # values drawn at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,20 @@ def bootstrap_mean(
     mean = float(sample.mean())
     if len(sample) == 1:
         return Estimate(mean=mean, low=math.nan, high=math.nan, count=1)
-    drawn = np.random.default_rng(seed).integers(0, len(sample), (resamples, len(sample)))
     tail = (1 - level) / 2
-    low, high = np.quantile(sample[drawn].mean(axis=1), [tail, 1 - tail])
+    low, high = np.quantile(_resampled(sample, seed, resamples), [tail, 1 - tail])
     return Estimate(mean=mean, low=float(low), high=float(high), count=len(sample))
+
+
+def _resampled(sample: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    """Means of samples drawn with replacement; in blocks, so that memory stays bounded."""
+    generator, rows = np.random.default_rng(seed), max(1, BLOCK // len(sample))
+    counts = [min(rows, resamples - start) for start in range(0, resamples, rows)]
+    means = [
+        sample[generator.integers(0, len(sample), (count, len(sample)))].mean(axis=1)
+        for count in counts
+    ]
+    return np.concatenate(means)
 
 
 def paired_difference(

@@ -14,15 +14,14 @@ from torch import Tensor
 from anti_i2v_lit.data.faces import FaceDetector
 from anti_i2v_lit.evaluation.chains import chained
 from anti_i2v_lit.evaluation.facts import Problem
-from anti_i2v_lit.evaluation.further import Further, as_clip, build_further
+from anti_i2v_lit.evaluation.further import Further, build_further
 from anti_i2v_lit.evaluation.judge import (
     Judge,
     KnownPhoto,
     Measured,
     build_judge,
-    pixel_landmarks,
 )
-from anti_i2v_lit.evaluation.looking import Counterpart, Looker
+from anti_i2v_lit.evaluation.looking import Looker
 from anti_i2v_lit.evaluation.plan import CLEAN, Plan, Task
 from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
 from anti_i2v_lit.evaluation.settings import EvaluationSettings
@@ -187,8 +186,7 @@ class _PhotoAtWork:
             assert clean is not None, "clean clips come first"
         measured = self._judge.measure(known, clip, clean)
         figures, by_frame = dict(measured.figures), dict(measured.by_frame)
-        counterpart = self._looker.counterpart(task.counterpart)
-        more, more_by_frame = self._further(task, clip, known, counterpart, measured)
+        more, more_by_frame = self._further(task, clip, known, measured)
         figures.update({**more, **self._shift(task, known)})
         if task.protection == CLEAN and task.entry == self._bench.plan.entries[0]:
             by_frame.update(self._strangers(task, clip, measured))
@@ -239,26 +237,14 @@ class _PhotoAtWork:
     def _further(
         self,
         task: Task,
-        clip: Tensor,
+        frames: Tensor,
         known: KnownPhoto,
-        counterpart: Counterpart,
         measured: Measured,
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
         if not self._bench.further.of_clips:
             return {}, {}
-        faces = counterpart.faces
-        return self._bench.further.judge_clip(
-            as_clip(
-                key=task.identity,
-                view=known.view,
-                frames=clip,
-                photo=counterpart.photo,
-                photo_landmarks=pixel_landmarks(faces[0], counterpart.photo) if faces else None,
-                frame_landmarks=measured.landmarks,
-                photo_key=f"{task.key} {task.counterpart}",
-                prompt=task.prompt,
-            )
-        )
+        clip = known.clip(task.identity, frames, measured.landmarks, task.prompt)
+        return self._bench.further.judge_clip(clip)
 
 
 def make_judge(settings: EvaluationSettings, weights: Path | None) -> Judge:

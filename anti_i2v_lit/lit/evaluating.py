@@ -66,7 +66,8 @@ class Stop(pl.Callback):
 
     def __call__(self) -> bool:
         """Whether to stop: asked to, warned by SLURM, or left alone by the process that leads."""
-        orphaned = self._parent != os.getppid()
+        # Rank 0 may outlive its shell; the ranks that it started may not outlive it.
+        orphaned = os.environ.get("LOCAL_RANK", "0") != "0" and self._parent != os.getppid()
         return self.requested or REQUEST.received is not None or orphaned
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -34,6 +34,9 @@ class MeanEmbedder:
     def __init__(self) -> None:
         self.network = nn.Identity()
 
+    def to(self, device: torch.device | str) -> Self:
+        return self
+
     def embed_all(self, photos: Tensor, landmarks: Tensor) -> Tensor:
         assert landmarks.shape == (len(photos), 5, 2)
         return torch.nn.functional.normalize(photos.mean(dim=(2, 3)), dim=-1)

@@ -50,3 +50,9 @@ def test_pairing_removes_what_the_photos_differ_in() -> None:
     assert -1.07 <= found.low < found.mean < found.high <= -1.0
     unpaired = bootstrap_mean(list(better.values()))
     assert unpaired.high - unpaired.low > 100 * (found.high - found.low)
+
+
+def test_blocks_change_nothing(monkeypatch) -> None:
+    whole = bootstrap_mean(VALUES, resamples=1000)
+    monkeypatch.setattr("anti_i2v_lit.evaluation.statistics.BLOCK", 70)
+    assert bootstrap_mean(VALUES, resamples=1000) == whole
