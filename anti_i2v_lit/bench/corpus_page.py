@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,11 +45,12 @@ class Stage:
 
     @property
     def bytes_per_photo(self) -> float | None:
-        """Slope of the resident memory over photos done, least squares, after the first tenth.
+        """Slope of the resident memory over photos done, least squares.
 
-        None where progress cannot be seen from outside.
+        From the first tenth of them to the last but one. None where progress cannot be seen from
+        outside.
         """
-        points = [(s[2], s[1]) for s in self.samples if s[2] > 0.1 * self.photos]
+        points = [(s[2], s[1]) for s in self.samples if 0.1 * self.photos < s[2] < self.photos]
         if len({done for done, _ in points}) < 10:
             return None
         slope, _ = statistics.linear_regression(*zip(*points, strict=True))
@@ -94,6 +96,8 @@ def page(stages: Sequence[Stage], samples: int, devices: int, ledger_bytes_per_r
         "photo's key and where its row lies in the manifest. The list of the input's photos is in",
         "memory from the start. The report that `cloak` writes at the end reads all rows at once.",
         "All programs start Python with torch first, which takes seconds and about 500 MB.",
+        f"When the page was written, {os.getloadavg()[0]:.0f} programs wanted the machine's",
+        f"{os.cpu_count()} cores; the more there are, the less the wall times say.",
     ]
     return "\n".join([*lines, *_times(stages), "", *_memory(stages), *rest]) + "\n"
 
@@ -116,7 +120,7 @@ def _memory(stages: Sequence[Stage]) -> list[str]:
     heads = " | ".join(f"at {share:.0%}" for share in _MOMENTS)
     lines = [
         "Resident memory in MB at shares of each stage's wall time, its peak, and the growth while",
-        "photos were done (after the first tenth of them):",
+        "photos were done (from the first tenth of them on):",
         "",
         f"| stage | {heads} | peak | bytes per photo |",
         "| --- |" + " --- |" * (len(_MOMENTS) + 2),
