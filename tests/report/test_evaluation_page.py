@@ -67,6 +67,22 @@ def test_the_title_is_one_bounded_sentence_with_the_numbers_of_the_verdicts(whol
     )
 
 
+def test_photos_without_a_verdict_are_no_part_of_the_claim(tmp_path):
+    outcome = make(tmp_path, photos=4, protections=("ours",), clips=False)
+    unknown = [
+        dataclasses.replace(p, verdicts=(dataclasses.replace(p.verdicts[0], verdict=word),))
+        for p, word in zip(outcome.photos, ("not judged",) * 2 + ("not a cloak",) * 2, strict=True)
+    ]
+    text = read(dataclasses.replace(outcome, photos=tuple(unknown)), tmp_path)
+    assert "0 of 4 photos stay protected" in text and "; 2 not a cloak; 2 not judged." in text
+    none = [
+        dataclasses.replace(p, verdicts=(dataclasses.replace(p.verdicts[0], verdict="not judged"),))
+        for p in outcome.photos
+    ]
+    text = read(dataclasses.replace(outcome, photos=tuple(none)), tmp_path)
+    assert "Nothing was judged to the end" in text and "stay protected" not in text
+
+
 def test_numbers_of_the_summary_are_those_of_the_outcome(whole):
     outcome, _, text = whole
     page, digits = Page(text), {c.name: c.digits for c in outcome.columns}
@@ -215,7 +231,11 @@ def test_what_is_not_there_is_said(tmp_path, options, parts):
 
 def test_an_empty_outcome_has_a_page(tmp_path):
     page = Page(read(Outcome(), tmp_path))
-    for part in ("Nothing was judged", "No photo was judged", "No purification was judged"):
+    for part in (
+        "Nothing was judged to the end",
+        "No photo was judged",
+        "No purification was judged",
+    ):
         assert part in page.text
     assert page.all("img") == [] and "No photo was swapped" not in page.text
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from anti_i2v_lit.evaluation.facts import HELD_OUT, PROTECTED, WEAKENED, WHITE_BOX
+from anti_i2v_lit.evaluation.facts import (
+    HELD_OUT,
+    NOT_A_CLOAK,
+    NOT_JUDGED,
+    PROTECTED,
+    WEAKENED,
+    WHITE_BOX,
+)
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.report.evaluation.photos import Tally
 from anti_i2v_lit.report.evaluation.text import amount
 
-NOTHING = "Nothing was judged, so nothing is claimed."
+NOTHING = "Nothing was judged to the end, so nothing is claimed."
 
 
 def title(outcome: Outcome, tallies: list[Tally]) -> str:
@@ -23,11 +30,14 @@ def title(outcome: Outcome, tallies: list[Tally]) -> str:
 
 def sentence(outcome: Outcome, tallies: list[Tally]) -> str:
     """How many photos stay protected, after what, measured on which models."""
-    if not tallies or not tallies[0].total:
+    if not tallies or tallies[0].total == tallies[0].counts[NOT_JUDGED]:
         return NOTHING
     tally = tallies[0]
     kept, weakened = tally.counts[PROTECTED], tally.counts[WEAKENED]
     more = f"; {weakened} more {'is' if weakened == 1 else 'are'} weakened" if weakened else ""
+    for word in (NOT_A_CLOAK, NOT_JUDGED):
+        if tally.counts[word]:
+            more += f"; {tally.counts[word]} {word}"
     return (
         f"{tally.protection}: {kept} of {amount(tally.total, 'photo')} "
         f"{'stays' if tally.total == 1 else 'stay'} protected {_after(outcome)}, "
