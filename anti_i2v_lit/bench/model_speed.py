@@ -16,7 +16,9 @@ from anti_i2v_lit.bench.plain_loop import PlainLoop
 from anti_i2v_lit.bench.subjects import jobs_of
 from anti_i2v_lit.cloaking.build import build_loop, build_objectives
 from anti_i2v_lit.cloaking.ensemble import WeightedSurrogate
+from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import CloakLoop
+from anti_i2v_lit.cloaking.member import Member
 from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.settings import Settings
@@ -41,7 +43,8 @@ class ModelSpeed:
         recomputed_flops: operations that checkpoints repeat in one step.
         matmul_flops: measured rate of large matrix products, operations per second.
         weight_bytes: of the networks.
-        peak_bytes: largest use beside the weights: the allocator's on a GPU, counted elsewhere.
+        peak_bytes: largest use beside the weights while draws are made and steps taken: the
+            allocator's on a GPU, counted elsewhere.
     """
 
     steps: int
@@ -102,19 +105,21 @@ def measure_model(settings: Settings, surrogate: Surrogate, *, steps: int) -> Mo
     loop.begin(job)
     member = loop.members["model"]
     member.entry(job, 0)  # libraries and prompts load at the first call
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
     draws = [_seconds(partial(member.entry, job, n)) for n in range(1, settings.attack.num_draws)]
+    draws = draws or [_seconds(partial(member.made, job, 0))]
     optimiser = SignDescent(loop.config.momentum)
     optimiser.add_photo(job.parameters.values())
     loop.step([job], optimiser)
     with Meter() as meter:
         loop.step([job], optimiser)
-    peak = meter.peak
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
     stepping = [_seconds(lambda: loop.step([job], optimiser)) for _ in range(steps)]
     weights = sum(weight_bytes(surrogate).values())
     if device.startswith("cuda"):
         peak = torch.cuda.max_memory_allocated() - weights
+    else:
+        peak = _counted_peak(member, job, meter.peak)
     (other,) = jobs_of(settings, loop, 1)
     loop.begin(other)
     plain = PlainLoop(loop)
@@ -123,7 +128,7 @@ def measure_model(settings: Settings, surrogate: Surrogate, *, steps: int) -> Mo
         steps=settings.attack.steps,
         num_draws=settings.attack.num_draws,
         step_seconds=statistics.median(stepping),
-        draw_seconds=statistics.median(draws) if draws else 0.0,
+        draw_seconds=statistics.median(draws),
         plain_step_seconds=_seconds(lambda: plain.run(other, steps)) / steps,
         flops=meter.total_flops,
         recomputed_flops=meter.total_recomputed_flops,
@@ -131,6 +136,15 @@ def measure_model(settings: Settings, surrogate: Surrogate, *, steps: int) -> Mo
         weight_bytes=weights,
         peak_bytes=peak,
     )
+
+
+def _counted_peak(member: Member, job: PhotoJob, step_peak: int) -> int:
+    """Bytes beside the weights at the worst moment: all draws, and a step or one more draw."""
+    with Meter() as meter:
+        entry = member.made(job, 0)
+    kept = meter.live
+    del entry
+    return member.config.num_draws * kept + max(step_peak, meter.peak - kept)
 
 
 def _loop(settings: Settings, surrogate: Surrogate) -> CloakLoop:
