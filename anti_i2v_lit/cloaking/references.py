@@ -117,7 +117,7 @@ def _member(shard: Shard, entry: Entry) -> io.BytesIO:
 
 def _frames(opened: str | io.BytesIO) -> Iterator[NDArray[np.uint8]]:
     """SRGB pixels [H, W, 3] of each frame, in the order of display."""
-    with av.open(opened) as container:
+    with av.open(opened, "r") as container:
         stream = container.streams.video[0]
         # One thread: the same frames on every machine, damaged files included.
         stream.thread_count = 1
