@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.data import astronaut
+from skimage.data import astronaut, cat
 
+from anti_i2v_lit.evaluation.model_card import token_scores
 from anti_i2v_lit.generators.dynamicrafter import (
     DynamiCrafterGenerator,
     DynamiCrafterGeneratorConfig,
@@ -54,6 +55,22 @@ def test_a_generated_clip_starts_from_the_photo_and_moves(
     errors = [float((frame - portrait[0]).square().mean()) for frame in clip]
     assert errors[0] < 0.015
     assert errors[4] > 1.5 * errors[0]
+
+
+def test_prompts_say_how_much_moves(
+    generator: DynamiCrafterGenerator, portrait: torch.Tensor
+) -> None:
+    prompts = ["the camera pans left quickly", "the person nods"]
+    panned, nodded = generator.generate(portrait.expand(2, -1, -1, -1), prompts, [0, 0])
+    assert float((panned[4] - nodded[4]).abs().mean()) > 5 / 255
+
+
+def test_image_tokens_matter_most_without_a_latent(portrait: torch.Tensor) -> None:
+    other = torch.from_numpy(cat()[10:266, 100:356].copy()).permute(2, 0, 1)[None].float() / 255
+    other = torch.nn.functional.interpolate(other, size=(128, 128), mode="area")
+    beside, alone = token_scores(embedded_checkpoint("unet_128"), torch.cat([portrait, other]))
+    assert beside.values[0] > 0.01
+    assert alone.values[0] > 0.2
 
 
 def test_the_encoder_is_fragile_and_its_latents_are_about_white(portrait: torch.Tensor) -> None:
