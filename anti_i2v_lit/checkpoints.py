@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,13 +135,26 @@ def model_digest(name: str, path: str) -> str:
     return _digest_of(folder, tuple((file, file.stat().st_mtime_ns) for file in files))
 
 
+def files_digest(files: Sequence[Path]) -> str:
+    """SHA-256 over names, sizes and both ends of files; "" for none.
+
+    Args:
+        files: that exist, in an order that does not depend on the machine.
+    """
+    if not files:
+        return ""
+    folder = Path(os.path.commonpath([file.resolve().parent for file in files]))
+    known = tuple((file.resolve(), file.stat().st_mtime_ns) for file in files)
+    return _digest_of(folder, known)
+
+
 @functools.lru_cache(maxsize=64)
 def _digest_of(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
     """`model_digest` of files with their times of change, so that it is asked often for little."""
     state = hashlib.sha256()
     for file, _ in files:
         size = file.stat().st_size
-        state.update(f"{file.relative_to(folder)} {size}\n".encode())
+        state.update(f"{file.relative_to(folder)} {size}\n".encode(errors="surrogateescape"))
         with file.open("rb") as stream:
             state.update(stream.read(_EDGE_BYTES))
             stream.seek(max(0, size - _EDGE_BYTES))

@@ -9,7 +9,7 @@ import torch
 
 def derived_seed(seed: int, key: str, step: int, purpose: str) -> int:
     """Return a 63-bit seed that depends on all four arguments and on nothing else."""
-    text = f"{seed}\x00{key}\x00{step}\x00{purpose}".encode()
+    text = f"{seed}\x00{key}\x00{step}\x00{purpose}".encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 

@@ -12,11 +12,12 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from anti_i2v_lit.checkpoints import model_digest
+from anti_i2v_lit.checkpoints import files_digest, model_digest
 from anti_i2v_lit.checks import check_at_least, check_in, did_you_mean
 from anti_i2v_lit.cloaking.attack import AttackConfig
 from anti_i2v_lit.cloaking.ensemble import EnsembleConfig
 from anti_i2v_lit.cloaking.gate import GateConfig
+from anti_i2v_lit.cloaking.references import reference_files
 from anti_i2v_lit.cloaking.transforms import build_transforms
 from anti_i2v_lit.config import digest, parse_config
 from anti_i2v_lit.data.faces import FaceConfig
@@ -108,12 +109,17 @@ class Settings:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the bytes of a cloak: part of `plain`, and the models' files."""
+        """What decides the bytes of a cloak: part of `plain`, and the files that it names."""
         plain = {k: v for k, v in self.plain().items() if k not in EXECUTION}
         plain["models"] = [
             model_digest(node["name"], str(node.get("path", ""))) for node in self.surrogates
         ]
         plain["attack"] = {k: v for k, v in plain["attack"].items() if k not in ATTACK_EXECUTION}
+        if self.attack.references:
+            plain["references"] = files_digest(reference_files(self.attack.references))
+        anchor = Path(self.attack.anchor).expanduser()
+        if anchor.is_file():
+            plain["anchor"] = files_digest([anchor])
         ensemble = plain.pop("ensemble")
         if len(self.surrogates) > 1:
             plain["ensemble"] = {k: v for k, v in ensemble.items() if k not in ENSEMBLE_EXECUTION}

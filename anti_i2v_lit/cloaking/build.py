@@ -41,7 +41,10 @@ def load_surrogate(
     """
     fields = {k: v for k, v in node.items() if k not in OF_THE_ENSEMBLE}
     if prompts and "prompts" in fields:
-        fields["prompts"] = list(dict.fromkeys([*fields["prompts"], *prompts]))
+        texts = [text for text in prompts if "${" not in text and text != "???"]
+        # A photo's caption is no setting: what a configuration would read as a reference to another
+        # value is embedded when its photo comes.
+        fields["prompts"] = list(dict.fromkeys([*fields["prompts"], *texts]))
     try:
         return SURROGATES.build(fields).to(device)
     except Exception as error:  # noqa: BLE001 (libraries raise what they like; the name counts)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
@@ -91,19 +92,30 @@ class ReferenceClips:
         return crop_resize(whole, box, self._size).round().clamp(0, 255).to(torch.uint8)
 
 
+def reference_files(pattern: str) -> list[Path]:
+    """Videos and shards that a setting means, sorted; none where nothing is there.
+
+    A path that is there is meant as it stands, whatever brackets it has.
+    """
+    path = os.path.expanduser(pattern)
+    found: list[str] = []
+    for place in [path] if os.path.exists(path) else glob.glob(path, recursive=True):
+        nested = os.path.join(glob.escape(place), "**", "*.*")
+        found += glob.glob(nested, recursive=True) if os.path.isdir(place) else [place]
+    files = {Path(file) for file in found if not os.path.isdir(file)}
+    return sorted(file for file in files if is_shard(str(file)) or _is_video(str(file)))
+
+
 def _videos(pattern: str) -> Iterator[_Video]:
-    places = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
-    for place in places:
-        if os.path.isdir(place):
-            yield from _videos(os.path.join(glob.escape(place), "**", "*.*"))
-        elif is_shard(place):
+    for place in map(str, reference_files(pattern)):
+        if is_shard(place):
             shard = open_shard(place, ForwardReader())
             for member in shard.members():
                 if member.is_file and _is_video(member.name):
                     name = f"{place}/{member.name}"
                     entry = Entry(name=member.name, offset=member.offset, size=member.size)
                     yield _Video(name=name, opened=partial(_member, shard, entry))
-        elif _is_video(place):
+        else:
             yield _Video(name=place, opened=partial(str, place))
 
 

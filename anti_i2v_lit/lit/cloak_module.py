@@ -323,4 +323,4 @@ class CloakModule(pl.LightningModule):
 
 def _slot(key: str, name: str) -> str:
     """A name that is legal in a state dict, whatever the photo is called."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16] + "_" + name
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16] + "_" + name

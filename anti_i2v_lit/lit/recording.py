@@ -31,7 +31,6 @@ COLUMNS = (
     *("budget_8bit", "canvas_change_8bit", *QUALITY, "seconds"),
     *("photos_done", "photos_per_hour", "gpu_memory_mb", "host_memory_mb", "reason"),
 )
-_GAUGES = ("photos_done", "photos_per_hour", "gpu_memory_mb", "host_memory_mb")
 
 
 class RunRecorder(pl.Callback):
@@ -148,7 +147,7 @@ class RunRecorder(pl.Callback):
         self._scalars("step", {**terms, **found, **gauges}, self._steps)
         if len(self._seen) < self.shown or job.key in self._seen:
             self._seen[job.key] = None
-            self._scalars(job.key, terms, job.step)
+            self._scalars(_tag(job.key), terms, job.step)
             if last:
                 self._picture(job, cloak)
 
@@ -174,7 +173,7 @@ class RunRecorder(pl.Callback):
         assert self._board is not None
         residual = (0.5 + self.residual_gain * (cloak - job.canvas[0])).clamp(0, 1)
         strip = torch.cat([job.canvas[0], cloak.clamp(0, 1), residual], dim=-1).cpu()
-        self._board.add_image(f"{job.key}/photo_cloak_residual", strip, job.attempt)
+        self._board.add_image(f"{_tag(job.key)}/photo_cloak_residual", strip, job.attempt)
 
 
 def _run_name(place: Mapping[str, Any]) -> str:
@@ -182,6 +181,11 @@ def _run_name(place: Mapping[str, Any]) -> str:
     start = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     job = f"job{place['job']}-" if place["job"] else ""
     return f"{start}-{job}{place['node']}-{os.getpid()}"
+
+
+def _tag(key: str) -> str:
+    """A photo's key as TensorBoard takes it: UTF-8, which a file's name need not be."""
+    return key.encode(errors="backslashreplace").decode()
 
 
 def _now() -> str:

@@ -153,7 +153,12 @@ class Surrogate(ABC):
         Args:
             backend: of torch.compile.
         """
-        for block in self._blocks():
+        blocks = self._blocks()
+        # Blocks of one class share a count of what was compiled; a U-Net has as many shapes as
+        # blocks, each with gradients and without, and beyond the limit they would run uncompiled.
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, 4 * len(blocks))
+        for block in blocks:
             block.compile(backend=backend, dynamic=False)
 
     @final

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from anti_i2v_lit.cloaking.references import ReferenceClips
+from anti_i2v_lit.cloaking.references import ReferenceClips, reference_files
+from anti_i2v_lit.settings import load_settings
 from tests.cloaking.linear import SIDE, LinearSurrogate
 from tests.cloaking.test_member import job_of, member_of
 
@@ -92,3 +93,22 @@ def test_every_draw_takes_a_video(tmp_path: Path) -> None:
     assert set(seen) == {0, 1, 2}
     again = member_of(LinearSurrogate(), {"denoising": {}}, references=str(tmp_path))
     assert torch.equal(again.made(job, 5).draw.clip_latents[0], known[seen[5]])
+
+
+def test_a_path_is_taken_as_it_stands_and_each_video_once(tmp_path: Path) -> None:
+    folder = tmp_path / "weird[1]"
+    (folder / "set.1").mkdir(parents=True)
+    film(folder / "set.1" / "a.mkv", 100)
+    film(folder / "b.mkv", 100)
+    names = [file.name for file in reference_files(str(folder))]
+    assert names == ["b.mkv", "a.mkv"]
+    assert [file.name for file in reference_files(str(folder / "b.mkv"))] == ["b.mkv"]
+
+
+def test_another_set_of_videos_is_another_cloak(tmp_path: Path) -> None:
+    film(tmp_path / "a.mkv", 100)
+    settings = load_settings(overrides=[f"attack.references={tmp_path}"])
+    before = settings.digest()
+    assert settings.digest() == before
+    film(tmp_path / "b.mkv", 60)
+    assert settings.digest() != before

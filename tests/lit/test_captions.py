@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from anti_i2v_lit.archive.ledger import Ledger
+from anti_i2v_lit.cloaking.build import load_surrogate
 from anti_i2v_lit.cloaking.member import Member
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
 from anti_i2v_lit.lit.run import cloak
@@ -64,3 +65,9 @@ def test_captions_are_known_before_photos_are_read(tmp_path: Path, tiny_checkpoi
     assert list(data.stream.captions()) == ["caption 0", "caption 1", ""]
     data.stream.finished.add("photos-000/000000.png")
     assert list(data.stream.captions()) == ["caption 1", ""]
+
+
+def test_a_caption_is_no_setting(tiny_checkpoint: Path) -> None:
+    node = fast_values(tiny_checkpoint)["surrogates"][0]
+    for caption in ("price ${x}", "${oc.env:HOME}", "???"):
+        load_surrogate(node, "cpu", prompts=[caption, "a person"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import socket
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_every_run_and_rank_keeps_a_csv_and_events(
     for name in _PHOTOS:
         assert re.search(rf"{node} rank 0: {name} cloaked in .* 12 steps, .*\[\d/4", printed)
     assert re.search(r"broken\.png failed: ", printed)
+
+
+def test_a_name_that_is_not_utf_8_is_recorded(tmp_path: Path, settings: Settings) -> None:
+    odd = tmp_path / "photos" / os.fsdecode(b"bad\xff.png")
+    (tmp_path / "photos" / "a.png").rename(odd)
+    assert cloak(settings, photos=[str(odd)], out=tmp_path / "out") == 0
+    (folder,) = (tmp_path / "out" / ".anti_i2v" / "logs").glob("*/rank-0000")
+    images = EventAccumulator(str(folder)).Reload().Tags()["images"]
+    assert images == ["bad\\udcff.png/photo_cloak_residual"]
 
 
 def test_a_second_run_gets_a_folder_of_its_own_and_false_none(
