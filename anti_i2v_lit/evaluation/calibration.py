@@ -1,14 +1,15 @@
 """Where "somebody else" begins, and how much a change of equal size does by itself.
 
-A photo counts as **protected** after a purification, for one generator, if for every face network
-at hand
+A photo counts as **protected** after a purification, for one generator, if for both face networks
+that decide (dlib and hse; for the one that is at hand if the other is absent)
 
 1. its clips' similarity to the photo falls by more than random noise of the same size makes it
    fall (`NoiseLimit`), and
 2. not one of its clips (all prompts and seeds) is as similar to the photo as the threshold, above
    which clips of clean photos show the person and below which they show others (`Threshold`).
 
-With 1 alone it counts as **weakened**. Frames without a face count as similarity 0.
+With 1 alone it counts as **weakened**. Frames without a face count as similarity 0. Where the clean
+photo's clips lie below the threshold themselves, a purification says nothing about the cloak.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from anti_i2v_lit.evaluation.trials import Trials, mean
 
 OTHERS = "others_"
 IDENTITY = "{}_mean_zero"
+# No cosine is published for centred descriptors. These are the highest between photos of two people
+# (608 pairs, metrics/face_centres.md): a clip that is more alike cannot be called somebody else's.
+HIGHEST_OF_STRANGERS = {"dlib": 0.46, "hse": 0.35}
+LARGEST_ERROR = 0.1  # share; with more clips on the wrong side a calibrated cut separates nobody
 DISTANCE = "clip_lpips"  # what is left to look at where no face can be compared
 
 
@@ -84,25 +89,16 @@ def _threshold(
     figure = IDENTITY.format(network)
     rows = [r for r in trials.of(generator, CLEAN, first) if not math.isnan(r.figures[figure])]
     own_by_photo: dict[str, list[float]] = {}
-    others_by_photo: dict[str, list[float]] = {}
+    seen_by_photo: dict[str, list[Sequence[float]]] = {}
     for row in rows:
         own_by_photo.setdefault(row.photo, []).append(row.figures[figure])
         seen = row.by_frame.get(OTHERS + network, ())
-        others_by_photo.setdefault(row.photo, []).extend(seen)
+        seen_by_photo.setdefault(row.photo, []).append(seen)
+    others_by_photo = {photo: _of_others(seen) for photo, seen in seen_by_photo.items()}
     own = [value for values in own_by_photo.values() for value in values]
     others = [value for values in others_by_photo.values() for value in values]
-    error = math.nan
-    if network in settings.thresholds:
-        value, method = settings.thresholds[network], "set by the user"
-    elif len(own_by_photo) >= settings.min_people and others:
-        value, error = equal_error(own, others)
-        method = "equal error rate between clean clips and other people's photos"
-    else:
-        value = settings.fallback.get(network, math.nan)
-        method = (
-            f"fixed, since {len(own_by_photo)} photos with a face are fewer than the "
-            f"{settings.min_people} that a calibration needs"
-        )
+    people = count_people(list(seen_by_photo.values()))
+    value, method, error = _cut(network, own, others, people, settings)
     return Threshold(
         generator=generator,
         figure=figure,
@@ -110,9 +106,71 @@ def _threshold(
         method=method,
         own=bootstrap_mean([mean(values) for values in own_by_photo.values()]),
         others=bootstrap_mean([mean(values) for values in others_by_photo.values()]),
-        num_people=len(own_by_photo),
+        num_people=people,
         error_rate=error,
     )
+
+
+def _cut(
+    network: str,
+    own: Sequence[float],
+    others: Sequence[float],
+    people: int,
+    settings: IdentitySettings,
+) -> tuple[float, str, float]:
+    """A threshold, how it was found, and the share on its wrong side (NaN where unknown)."""
+    if network in settings.thresholds:
+        return settings.thresholds[network], "set by the user", math.nan
+    fixed = settings.fallback.get(network, math.nan)
+    if not own:
+        return fixed, "fixed, since no face was found in a clean photo", math.nan
+    if not others:
+        return fixed, "fixed, since no other people were compared", math.nan
+    if people < settings.min_people:
+        reason = f"{people} people are fewer than the {settings.min_people} that it needs"
+        return fixed, f"fixed, not calibrated: {reason}", math.nan
+    value, error = equal_error(own, others)
+    if error > LARGEST_ERROR:
+        reason = f"at the best cut {error:.0%} of clips would lie on the wrong side"
+        return fixed, f"fixed, not calibrated: {reason}", math.nan
+    method = "equal error rate between clean clips and other people's photos"
+    highest = HIGHEST_OF_STRANGERS.get(network, math.inf)
+    if value > highest:
+        missed = sum(v < highest for v in own) / len(own)
+        accepted = sum(v >= highest for v in others) / len(others)
+        method += f", {value:.3f}, lowered to the highest that photos of two people reached"
+        return highest, method, max(missed, accepted)
+    return value, method, error
+
+
+def _of_others(seen: Sequence[Sequence[float]]) -> list[float]:
+    """Similarities of a photo's clips to other people; possible pictures of the same one left out.
+
+    Those are NaN, except in clips without a face, where everything is 0.
+    """
+    same = {i for values in seen for i, value in enumerate(values) if math.isnan(value)}
+    return [v for values in seen for i, v in enumerate(values) if i not in same]
+
+
+def count_people(seen: Sequence[Sequence[Sequence[float]]]) -> int:
+    """How many people are on some photos, counted as clusters of photos that look alike.
+
+    A photo that looks like s others counts as 1 / (1 + s) of a person. For clusters that is their
+    number; where looking alike is not transitive, at least as many photos look different from each
+    other (Caro 1979, Wei 1981). A photo that was compared with a part of the others only is taken
+    to look like the same share of all.
+
+    Args:
+        seen: per photo and clip, similarities to the photos it was compared with, NaN for those
+            that may show the same person.
+    """
+    total = 0.0
+    for clips in seen:
+        compared = max((len(values) for values in clips), default=0)
+        same = {i for values in clips for i, value in enumerate(values) if math.isnan(value)}
+        share = len(same) / compared if compared else 1.0
+        total += 1 / (1 + share * (len(seen) - 1))
+    return math.floor(total + 1e-9)
 
 
 def noise_limits(

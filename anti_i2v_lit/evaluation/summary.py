@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from anti_i2v_lit.evaluation.calibration import (
     DISTANCE,
@@ -14,7 +15,7 @@ from anti_i2v_lit.evaluation.calibration import (
     thresholds,
 )
 from anti_i2v_lit.evaluation.columns import VISIBILITY
-from anti_i2v_lit.evaluation.facts import HELD_OUT, PROTECTED, UNPROTECTED, WEAKENED, WHITE_BOX
+from anti_i2v_lit.evaluation.facts import HELD_OUT, PROTECTED, WEAKENED, WHITE_BOX
 from anti_i2v_lit.evaluation.gauntlet import tiers
 from anti_i2v_lit.evaluation.outcome import (
     Curve,
@@ -69,7 +70,8 @@ class Summary:
         self.limits: list[NoiseLimit] = [
             limit for place in self._places() for limit in noise_limits(trials, place, settings)
         ]
-        self.verdicts = Verdicts(trials, self.thresholds, self.limits)
+        planned = list(itertools.product(settings.prompts, settings.seeds))
+        self.verdicts = Verdicts(trials, self.thresholds, self.limits, planned=planned)
 
     def knowledge(self, generator: str, protection: str) -> str:
         """Whether a generator computed the cloaks: "white-box", or "held-out" if it did not."""
@@ -167,13 +169,13 @@ class Summary:
     ) -> WorstCase:
         places = [(generator, protection, label) for label in labels]
         figures = [IDENTITY.format(network) for network in self.networks] or [DISTANCE]
-        worst, clean = {}, {}
+        worst, clean, whole = {}, {}, self._whole(places)
         for figure in figures:
             sign = -1 if figure == DISTANCE else 1  # the least distance is the worst
             tables = [self._trials.means(place, figure) for place in places]
-            worst[figure] = self._estimate(_extreme(tables, sign))
+            worst[figure] = self._estimate(_extreme(tables, sign, whole))
             tables = [self._trials.clean_means(place, figure) for place in places]
-            clean[figure] = self._estimate(_extreme(tables, sign))
+            clean[figure] = self._estimate(_extreme(tables, sign, whole))
         return WorstCase(
             generator=generator,
             knowledge=self.knowledge(generator, protection),
@@ -191,9 +193,8 @@ class Summary:
     def _hardest(self, places: Sequence[Place], figure: str) -> dict[str, int]:
         sign = -1 if figure == DISTANCE else 1
         tables = {place[2]: self._trials.means(place, figure) for place in places}
-        photos = {photo for table in tables.values() for photo in table}
         found: Counter[str] = Counter()
-        for photo in sorted(photos):
+        for photo in sorted(self._whole(places)):
             values = {u: sign * t[photo] for u, t in tables.items() if photo in t}
             defined = {u: v for u, v in values.items() if not math.isnan(v)}
             if defined:
@@ -201,16 +202,27 @@ class Summary:
         return dict(found.most_common())
 
     def _share(self, places: Sequence[Place], states: Sequence[str]) -> Estimate:
-        """Share of photos that are in one of the states at every place."""
+        """Share of photos that are in one of the states at every place.
+
+        A photo that lacks a planned clip at one of the places counts as not being in them: what
+        was not judged is not survived. A place where the clean clips do not show the person says
+        nothing and is passed over; a photo with no other place is left out of the share and of
+        its count. So are photos without any clip of the generator and the protection.
+        """
+        tables = [self.verdicts.states(place) for place in places]
+        values = {}
+        for photo in sorted(set.union(*(set(table) for table in tables))):
+            found = [table[photo] for table in tables]
+            telling = [state.state for state in found if not state.says_nothing]
+            if telling:
+                values[photo] = float(all(state in states for state in telling))
+        return self._estimate(values)
+
+    def _whole(self, places: Sequence[Place]) -> set[str]:
+        """Photos whose every planned clip was judged at all places."""
         tables = [self.verdicts.states(place) for place in places]
         photos = set.union(*(set(table) for table in tables))
-        judged = (PROTECTED, WEAKENED, UNPROTECTED)
-        values = {}
-        for photo in sorted(photos):
-            found = [table[photo].state for table in tables if photo in table]
-            if all(state in judged for state in found):
-                values[photo] = float(all(state in states for state in found))
-        return self._estimate(values)
+        return {p for p in photos if not any(table[p].num_missing for table in tables)}
 
     def _by_frame(self, place: Place, figure: str) -> list[Estimate]:
         network = figure.removesuffix("_zero")
@@ -237,11 +249,16 @@ class Summary:
         return bootstrap_mean(listed, resamples=settings.resamples, level=settings.level)
 
 
-def _extreme(tables: Sequence[Mapping[str, float]], sign: int) -> dict[str, float]:
-    """Photo -> its worst value over the tables; NaN where one is undefined."""
+def _extreme(
+    tables: Sequence[Mapping[str, float]], sign: int, whole: Collection[str]
+) -> dict[str, float]:
+    """Photo -> its worst value over the tables; NaN where one is undefined.
+
+    Only photos with every planned clip: a worst case of some purifications is none of them all.
+    """
     found: dict[str, float] = {}
-    for photo in {photo for table in tables for photo in table}:
-        values = [table[photo] for table in tables if photo in table]
+    for photo in whole:
+        values = [table.get(photo, math.nan) for table in tables]
         undefined = any(math.isnan(v) for v in values)
         found[photo] = math.nan if undefined else sign * max(sign * v for v in values)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -42,12 +43,23 @@ class Surveyor:
         return known
 
     def other_people(self, key: str) -> list[dict[str, Tensor]]:
-        """Embeddings of other people's photos, evenly spaced by name, at most as many as set."""
+        """Embeddings of other photos' faces, evenly spaced by name, at most as many as set.
+
+        A photo that may show the same person is no stranger: where its cosine to this photo
+        reaches the network's fixed threshold, its vectors are NaN, and so is all that is compared
+        with them. Strangers that look alike are dropped with it, which makes the calibrated
+        threshold lower, never higher. All are NaN where no face is found in this photo.
+        """
         keys = [other for other in self._plan.photos if other != key]
         count = min(len(keys), self._plan.settings.identity.others)
         chosen = [keys[i * len(keys) // count] for i in range(count)] if count else []
         found = [self._person(other) for other in chosen]
-        return [person for person in found if person is not None]
+        own, cuts = self._person(key), self._plan.settings.identity.fallback
+        return [
+            _undefined(person) if own is None or _is_same(own, person, cuts) else person
+            for person in found
+            if person is not None
+        ]
 
     @torch.no_grad()
     def _person(self, key: str) -> dict[str, Tensor] | None:
@@ -125,3 +137,14 @@ class Surveyor:
         cloaked = CloakedPhoto(key=key, photo=reference, cloak=protected)
         figures = {**inspected.file.figures, **self._further.judge_file(cloaked)}
         return replace(inspected, file=replace(inspected.file, figures=figures))
+
+
+def _is_same(
+    one: Mapping[str, Tensor], other: Mapping[str, Tensor], cuts: Mapping[str, float]
+) -> bool:
+    """Whether two faces may be one person's, for any network with a fixed threshold."""
+    return any(float(one[name] @ other[name]) >= cuts[name] for name in one if name in cuts)
+
+
+def _undefined(person: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.full_like(vector, torch.nan) for name, vector in person.items()}

@@ -1,9 +1,14 @@
-"""What can be said about each photo: after which purifications it is protected, and why not."""
+"""What can be said about each photo: after which purifications it is protected, and why not.
+
+Two things are no evidence that a cloak survived a purification: clips that are not there, and clips
+of a model that does not show the person in the clean photo's clip either. A photo with missing
+clips is "not judged", unless the clips that are there already make it "not protected".
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from anti_i2v_lit.evaluation.calibration import DISTANCE, IDENTITY, face_networks
@@ -18,20 +23,48 @@ from anti_i2v_lit.evaluation.facts import (
     Verdict,
 )
 from anti_i2v_lit.evaluation.outcome import NoiseLimit, Threshold
+from anti_i2v_lit.evaluation.plan import CLEAN
 from anti_i2v_lit.evaluation.trials import Trials
 
 Place = tuple[str, str, str]
-_ORDER = {PROTECTED: 0, WEAKENED: 1, UNPROTECTED: 2, NOT_JUDGED: 3, NOT_A_CLOAK: 4}
+# Unprotected is the worst: what was not judged cannot make it better.
+_ORDER = {PROTECTED: 0, WEAKENED: 1, NOT_JUDGED: 2, UNPROTECTED: 3, NOT_A_CLOAK: 4}
+# At one place, a network without evidence cannot excuse one that still sees the person.
+_AT_PLACE = {PROTECTED: 0, NOT_JUDGED: 1, WEAKENED: 2, UNPROTECTED: 3}
+NO_PERSON = (
+    "the model does not show the person anyway: after every purification the clips of the clean "
+    "photo lie below the identity threshold"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """A photo after one purification: one of the verdicts, and the figure that decided."""
+    """A photo after one purification.
+
+    Attributes:
+        state: "protected", "weakened", "not protected" or "not judged".
+        figure: that decided.
+        value: of the figure, mean over the photo's clips.
+        clean: the same of the clean photo's clips.
+        num_missing: planned clips, or clean clips that belong to them, that were not judged.
+    """
 
     state: str
     figure: str = ""
     value: float = math.nan
     clean: float = math.nan
+    num_missing: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether figures, not their absence, make it "not protected"."""
+        compared = self.value if self.figure == DISTANCE else self.value - self.clean
+        return self.state == UNPROTECTED and not math.isnan(compared)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether every clip is there and the clean ones do not show the person."""
+        return self.state == NOT_JUDGED and not self.num_missing
 
 
 class Verdicts:
@@ -41,12 +74,22 @@ class Verdicts:
         trials: all results.
         thresholds: per generator and figure.
         limits: per generator, protection, purification and figure.
+        planned: (prompt, seed) of every clip that each photo needs at each place.
     """
 
     def __init__(
-        self, trials: Trials, thresholds: Sequence[Threshold], limits: Sequence[NoiseLimit]
+        self,
+        trials: Trials,
+        thresholds: Sequence[Threshold],
+        limits: Sequence[NoiseLimit],
+        *,
+        planned: Collection[tuple[str, int]],
     ) -> None:
         self._trials, self._networks = trials, face_networks(trials)
+        self._planned = frozenset(planned)
+        self._expected: dict[tuple[str, str], dict[str, None]] = {}
+        for row in trials.results:
+            self._expected.setdefault((row.generator, row.protection), {})[row.photo] = None
         self._thresholds = {(t.generator, t.figure): t.value for t in thresholds}
         self._limits = {
             (n.generator, n.protection, n.purification, n.figure): n.value for n in limits
@@ -54,13 +97,16 @@ class Verdicts:
         self._states: dict[Place, dict[str, State]] = {}
 
     def states(self, place: Place) -> Mapping[str, State]:
-        """Photo -> its state at one (generator, protection, purification)."""
+        """Photo -> its state at one (generator, protection, purification).
+
+        Every photo is listed that has a clip of the generator and the protection anywhere.
+        """
         if place not in self._states:
             self._states[place] = self._find(place)
         return self._states[place]
 
     def _find(self, place: Place) -> dict[str, State]:
-        photos = self._trials.photos(*place)
+        missing = self._missing(place)
         figures = [IDENTITY.format(network) for network in self._networks]
         columns = {
             figure: (
@@ -73,26 +119,40 @@ class Verdicts:
         }
         distances = self._trials.means(place, DISTANCE)
         found = {}
-        for photo in photos:
-            judged = [
-                self._by_identity(place, figure, *(table.get(photo, math.nan) for table in tables))
-                for figure, tables in columns.items()
-            ]
-            judged = [state for state in judged if state.state != NOT_JUDGED]
-            if not judged or len(judged) < len(figures):
+        for photo, count in missing.items():
+            given = {f: [t.get(photo, math.nan) for t in some] for f, some in columns.items()}
+            judged = [self._by_identity(place, f, *values) for f, values in given.items()]
+            if not given or any(math.isnan(values[0]) for values in given.values()):
                 judged = [self._by_distance(place, distances.get(photo, math.nan))]
-            found[photo] = max(judged, key=lambda state: _ORDER[state.state])
+            state = max(judged, key=lambda state: _AT_PLACE[state.state])
+            if count and not state.is_lost:
+                state = State(state=NOT_JUDGED)
+            found[photo] = replace(state, num_missing=count)
         return found
+
+    def _missing(self, place: Place) -> dict[str, int]:
+        """Photo -> planned clips that have no row, or whose clean counterpart has none."""
+        generator, protection, purification = place
+        clean = {
+            (row.photo, row.frame, row.prompt, row.seed)
+            for row in self._trials.of(generator, CLEAN, purification)
+        }
+        judged: dict[str, set[tuple[str, int]]] = {}
+        for row in self._trials.of(*place):
+            if (row.photo, row.frame, row.prompt, row.seed) in clean:
+                judged.setdefault(row.photo, set()).add((row.prompt, row.seed))
+        photos = self._expected.get((generator, protection), ())
+        return {photo: len(self._planned - judged.get(photo, set())) for photo in photos}
 
     def _by_identity(
         self, place: Place, figure: str, value: float, clean: float, change: float, highest: float
     ) -> State:
-        if math.isnan(value):
-            return State(state=NOT_JUDGED)
         limit = self._limits.get((*place, figure), math.nan)
         threshold = self._thresholds.get((place[0], figure), math.nan)
         state = UNPROTECTED
-        if change < limit:
+        if clean < threshold and value < threshold:
+            state = NOT_JUDGED  # a person who is not there without the cloak cannot be lost by it
+        elif change < limit:
             state = PROTECTED if highest < threshold else WEAKENED
         return State(state=state, figure=figure, value=value, clean=clean)
 
@@ -110,7 +170,12 @@ class Verdicts:
         knowledge: str,
         purifications: Sequence[str],
     ) -> Verdict:
-        """The verdict of a photo for one generator over all purifications; the worst decides."""
+        """The verdict of a photo for one generator over all purifications; the worst decides.
+
+        Missing clips make it "not judged", unless it is "not protected" without them. Purifications
+        after which the clean clips do not show the person are left out; if that is all of them,
+        it is "not judged".
+        """
         states = {u: self.states((generator, protection, u)).get(photo) for u in purifications}
         known = {label: state for label, state in states.items() if state is not None}
         verdict = Verdict(
@@ -122,12 +187,17 @@ class Verdicts:
         )
         if not known:
             return verdict
-        after = {s: tuple(u for u, x in known.items() if x.state == s) for s in _ORDER}
-        hardest, state = max(known.items(), key=lambda pair: _severity(pair[1]))
+        if all(state.says_nothing for state in known.values()):
+            return replace(verdict, reason=NO_PERSON)
+        telling = {u: state for u, state in known.items() if not state.says_nothing}
+        after = {s: tuple(u for u, x in telling.items() if x.state == s) for s in _ORDER}
+        hardest, state = max(telling.items(), key=lambda pair: _severity(pair[1]))
+        if math.isnan(state.value):
+            hardest = ""
         return replace(
             verdict,
-            verdict=max((s.state for s in known.values()), key=_ORDER.__getitem__),
-            reason=_sentence(after, generator, state),
+            verdict=max((s.state for s in telling.values()), key=_ORDER.__getitem__),
+            reason=_sentence(after, generator, state, known),
             protected_after=after[PROTECTED],
             weakened_after=after[WEAKENED],
             lost_after=after[UNPROTECTED],
@@ -139,10 +209,18 @@ class Verdicts:
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """The worst verdict over the held-out generators; over the others if all are white-box."""
+    """The worst verdict over the held-out generators; over the others if all are white-box.
+
+    Generators that do not show the person anyway are left out, if there are others.
+    """
     held_out = [v for v in verdicts if v.knowledge == HELD_OUT]
-    worst = max(held_out or verdicts, key=lambda v: (_ORDER[v.verdict], len(v.lost_after)))
+    asked = held_out or verdicts
+    telling = [v for v in asked if v.reason != NO_PERSON]
+    worst = max(telling or asked, key=lambda v: (_ORDER[v.verdict], len(v.lost_after)))
     reason = worst.reason
+    silent = [v.generator for v in asked if v.reason == NO_PERSON]
+    if silent and telling:
+        reason += f"; nothing is known of {_listed(silent)}, not showing the person anyway"
     if not held_out:
         reason += "; every generator here computed the cloak, so nothing is known of others"
     return replace(worst, generator="", reason=reason)
@@ -167,7 +245,9 @@ def _severity(state: State) -> tuple[int, float]:
     return _ORDER[state.state], value if state.figure != DISTANCE else -value
 
 
-def _sentence(after: Mapping[str, Sequence[str]], generator: str, worst: State) -> str:
+def _sentence(
+    after: Mapping[str, Sequence[str]], generator: str, worst: State, states: Mapping[str, State]
+) -> str:
     parts = []
     if after[PROTECTED]:
         parts.append(f"protected after {_listed(after[PROTECTED])}")
@@ -178,6 +258,15 @@ def _sentence(after: Mapping[str, Sequence[str]], generator: str, worst: State) 
         parts.append(f"{what} after {_listed(after[WEAKENED])}")
     if after[UNPROTECTED]:
         parts.append(f"no better than noise of equal size after {_listed(after[UNPROTECTED])}")
+    lacking = [f"{u} ({s.num_missing} clips)" for u, s in states.items() if s.num_missing]
+    if lacking:
+        parts.append(f"not every planned clip was judged: missing after {_listed(lacking)}")
+    silent = [u for u, s in states.items() if s.says_nothing]
+    if silent:
+        parts.append(
+            "nothing can be said where the clean photo's clips do not show the person either: "
+            + _listed(silent)
+        )
     return "; ".join(parts) + f" (generator {generator})"
 
 

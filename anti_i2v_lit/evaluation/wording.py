@@ -27,6 +27,8 @@ def versions() -> dict[str, str]:
 def definition(plan: Plan, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
     """What "protected" and "weakened" mean with these settings, sentences."""
     share = plan.settings.noise.quantile
+    networks = tuple(dict.fromkeys(t.figure.split("_")[0] for t in thresholds))
+    decided = f"; for each of the face networks that decide: {', '.join(networks)}"
     cuts = [f"{t.value:.3f} for {t.figure}, {t.generator} ({t.method})" for t in thresholds]
     network = (
         "Thresholds (cosine): " + "; ".join(cuts) + "."
@@ -37,9 +39,12 @@ def definition(plan: Plan, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
         "Protected after a purification: the similarity of the generated face to the photo falls "
         f"by more than random noise of the same size makes it fall (at most {share:.0%} of clips "
         "under noise fall further), and not one clip, over all prompts and seeds, reaches the "
-        "threshold that tells the person from other people; for every face network at hand. "
+        f"threshold that tells the person from other people{decided if networks else ''}. "
         "Frames without a face count as similarity 0.",
-        "Weakened: the first of the two only. A photo's verdict is that of its worst purification.",
+        "Weakened: the first of the two only. A photo's verdict is that of its worst purification. "
+        "A purification after which the clean photo's own clips do not reach the threshold says "
+        "nothing and is left out. A photo with missing clips is not judged, unless the others "
+        "already show that it is not protected.",
         network,
         "Nothing is claimed beyond the purifications, generators, prompts and seeds listed here.",
     )
@@ -47,17 +52,20 @@ def definition(plan: Plan, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
 
 def headline(outcome: Outcome) -> tuple[str, ...]:
     """The result in a few sentences, held-out generators first; swapped files before all."""
-    found = []
+    found, pairs = [], {p.name: p.num_pairs for p in outcome.protections}
     for case in outcome.worst:
         if case.tier != ALL_TIERS:
             continue
         share, changed = case.share_protected, case.share_changed
         interval = "" if share.low != share.low else f" [{share.low:.0%}, {share.high:.0%}]"
+        left = max(0, pairs.get(case.protection, share.count) - share.count)
         found.append(
             f"{case.protection}, {case.knowledge} generator {case.generator}: "
             f"{share.mean:.0%}{interval} of {share.count} photos are protected after every one of "
-            f"{len(case.purifications)} purifications, {changed.mean:.0%} change more than under "
-            f"noise of equal size ({case.counts.prompts} prompts, {case.counts.seeds} seeds)."
+            f"{len(case.purifications)} purifications that leaves the person in the clean photo's "
+            f"clips, {changed.mean:.0%} change more than under noise of equal size "
+            f"({case.counts.prompts} prompts, {case.counts.seeds} seeds; photos with missing clips "
+            f"count as not protected; {left} photos could not be judged and are left out)."
             if share.count
             else f"{case.protection}, generator {case.generator}: nothing could be judged."
         )
