@@ -10,6 +10,7 @@ autoencoder are replaced; diffusers' classes stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,8 +175,11 @@ class PhotoEncoder(nn.Module):
         super().__init__()
         encoder: Any = vae.encoder
         _replace(encoder)
-        encoder.down_blocks = nn.ModuleList(_layers(b, checkpointing) for b in encoder.down_blocks)
-        encoder.mid_block = _layers(encoder.mid_block, checkpointing)
+        encoder.down_blocks = nn.ModuleList(
+            _layers(stage.resnets, stage.downsamplers or (), checkpointing)
+            for stage in encoder.down_blocks
+        )
+        encoder.mid_block = _layers(encoder.mid_block.resnets, (), checkpointing)
         self.encoder = encoder
         self.quant_conv = vae.quant_conv
         self._part = vae.num_sample_frames_batch_size
@@ -233,13 +237,14 @@ class PhotoEncoder(nn.Module):
         return moments.chunk(2, dim=1)[0], features
 
 
-def _layers(stage: Any, checkpointing: bool) -> nn.ModuleList:
+def _layers(
+    resnets: Iterable[Any], steps: Iterable[nn.Module], checkpointing: bool
+) -> nn.ModuleList:
     """The residual blocks of a resolution and, of a down block, the step to the next.
 
     A list, not a module of its own: its caller would hold on to the stage's input all along.
     """
-    blocks = [PhotoResnet(block, checkpointing) for block in stage.resnets]
-    return nn.ModuleList([*blocks, *dict(stage.named_children()).get("downsamplers", ())])
+    return nn.ModuleList([*(PhotoResnet(block, checkpointing) for block in resnets), *steps])
 
 
 def _replace(module: nn.Module) -> None:

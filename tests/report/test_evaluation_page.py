@@ -280,7 +280,7 @@ def test_the_player_works_in_a_browser(whole, tmp_path):
     page = tmp_path / "clicked.html"
     page.write_text(open_policy.replace("</body>", check), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--virtual-time-budget=8000", "--dump-dom"]
+    flags += ["--disable-background-networking", "--virtual-time-budget=60000", "--dump-dom"]
     done = subprocess.run(
         ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
         capture_output=True, text=True, timeout=180, check=True,
