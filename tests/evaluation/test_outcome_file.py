@@ -20,6 +20,37 @@ SOME = Estimate(mean=0.1 + 0.2, low=-1e-17, high=math.inf, count=3)
 NONE = Estimate(mean=math.nan, low=math.nan, high=math.nan, count=0)
 
 
+def photo_facts() -> PhotoFacts:
+    return PhotoFacts(
+        key="ü/photo.jpg",
+        path="/photos/ü/photo.jpg",
+        sha256="00",
+        size=(10, 20),
+        has_face=False,
+        files=(
+            ProtectedFile(
+                protection="ours",
+                path="x",
+                sha256="11",
+                frame=(0.0, 0.125, 1.0, 0.875),
+                pairing="same name",
+                figures={"psnr": 31.5, "lpips": math.nan},
+                residual_rms_8bit=7.25,
+            ),
+        ),
+        verdicts=(
+            Verdict(
+                protection="ours",
+                generator="unet",
+                knowledge="held-out",
+                verdict="weakened",
+                reason="because",
+                lost_after=("jpeg",),
+            ),
+        ),
+    )
+
+
 def outcome() -> Outcome:
     return Outcome(
         seconds=1.5,
@@ -36,36 +67,7 @@ def outcome() -> Outcome:
                 settings={"eta": 1.0},
             ),
         ),
-        photos=(
-            PhotoFacts(
-                key="ü/photo.jpg",
-                path="/photos/ü/photo.jpg",
-                sha256="00",
-                size=(10, 20),
-                has_face=False,
-                files=(
-                    ProtectedFile(
-                        protection="ours",
-                        path="x",
-                        sha256="11",
-                        frame=(0.0, 0.125, 1.0, 0.875),
-                        pairing="same name",
-                        figures={"psnr": 31.5, "lpips": math.nan},
-                        residual_rms_8bit=7.25,
-                    ),
-                ),
-                verdicts=(
-                    Verdict(
-                        protection="ours",
-                        generator="unet",
-                        knowledge="held-out",
-                        verdict="weakened",
-                        reason="because",
-                        lost_after=("jpeg",),
-                    ),
-                ),
-            ),
-        ),
+        photos=(photo_facts(),),
         heat=(
             HeatCell(
                 generator="unet",
