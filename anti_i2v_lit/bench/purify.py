@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.evaluation.purifier_files import files_digest
+from anti_i2v_lit.ops.resize import Box
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
 from anti_i2v_lit.purifications.gauntlets import GAUNTLETS, GauntletRow, gauntlet
@@ -35,6 +37,15 @@ class AtSeverity(Purification):
 
     def _purify(self, photos: Tensor, severity: float, generator: torch.Generator) -> Tensor:
         return self.inner.purify(photos, self.share * severity, generator)
+
+    def _purify_faces(
+        self,
+        photos: Tensor,
+        faces: Sequence[Box | None],
+        severity: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        return self.inner.purify(photos, self.share * severity, generator, faces=faces)
 
 
 def rows_named(names: Sequence[str], work_px: int = DEFAULT_WORK_PX) -> dict[str, GauntletRow]:
@@ -72,3 +83,11 @@ def purifications_named(names: Sequence[str], work_px: int) -> dict[str, Purific
         inner = row.build()
         found[label] = None if inner is None else AtSeverity(inner, row.severity)
     return found
+
+
+def identities_named(names: Sequence[str], work_px: int) -> Mapping[str, object]:
+    """Label -> all that decides what `purifications_named` gives: settings, severity, weights."""
+    return {
+        label: [dict(row.config or {}), row.severity, files_digest(row.config)]
+        for label, row in rows_named(names, work_px).items()
+    }

@@ -19,7 +19,7 @@ from anti_i2v_lit.bench.plan import (
     protected_folder,
     variant_settings,
 )
-from anti_i2v_lit.bench.purify import purifications_named, rows_named
+from anti_i2v_lit.bench.purify import identities_named, purifications_named, rows_named
 from anti_i2v_lit.bench.table_pages import write_pages
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.data.folder import SourceFile
@@ -161,12 +161,14 @@ def _evaluator(
     listener: Callable[[str], None],
 ) -> Evaluator:
     """What judges all protections by one attacker's model."""
+    names, work_px = options.names_of(plan), min(generator.view_size)
     return Evaluator(
         photos=photos,
         generator=generator,
         generator_identity={"model": fingerprint(node)},
         judge=build_judge(weights_folder(options.weights), generator.encode),
-        purifications=purifications_named(options.names_of(plan), min(generator.view_size)),
+        purifications=purifications_named(names, work_px),
+        purification_identities=identities_named(names, work_px),
         trials=Trials(
             prompts=list(plan.prompts),
             seeds=list(range(options.num_seeds)),

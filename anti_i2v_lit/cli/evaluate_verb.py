@@ -37,9 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
     parser.add_argument(
         "--pairs",
-        type=Path,
-        metavar="FILE.csv",
-        help="two columns, photo and protected file, where names do not tell",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE.csv",
+        help="two columns, photo and protected file, where names do not tell; NAME is that of "
+        "--cloaked and may be left out where only one folder has no manifest",
     )
 
 
@@ -63,6 +65,25 @@ def folders(words: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def pair_files(words: Sequence[str]) -> dict[str, Path]:
+    """Name of a protection -> CSV of `--pairs` words; "" for the one without a name.
+
+    Raises:
+        ValueError: two for one name.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        named = None if Path(word).exists() else _NAMED.match(word)
+        name, path = (named[1], Path(named[2])) if named else ("", Path(word))
+        if name in found:
+            raise ValueError(
+                f"--pairs: both {found[name]} and {path} are for {name or 'an unnamed folder'}; "
+                "expected one per protection: --pairs NAME=FILE.csv"
+            )
+        found[name] = path
+    return found
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the headline and where everything is; returns the exit code."""
     from anti_i2v_lit.evaluation.settings import load_evaluation_settings
@@ -74,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         clean=arguments.clean,
         cloaked=folders(arguments.cloaked),
         out=arguments.out,
-        pairs_file=arguments.pairs,
+        pairs=pair_files(arguments.pairs),
     )
     if outcome is None:
         return code

@@ -11,7 +11,7 @@ from torch import Tensor
 from anti_i2v_lit.evaluation.facts import AbsentMetric
 from anti_i2v_lit.evaluation.further import Further
 from anti_i2v_lit.evaluation.outcome import SetFigure
-from anti_i2v_lit.evaluation.plan import CLEAN, Plan
+from anti_i2v_lit.evaluation.plan import Plan
 from anti_i2v_lit.evaluation.store import Result, ResultStore
 from anti_i2v_lit.evaluation.trials import Trials
 from anti_i2v_lit.metrics.availability import build_set_metric
@@ -76,7 +76,7 @@ def _distance(
     # Sorted by what they are, so that sums do not depend on the order of the work.
     for some in _batches(sorted(judged, key=_order)):
         metric.update(judged=list(_loaded(some, clips)))
-    clean = trials.of(place[0], CLEAN, place[2])
+    clean = trials.clean_of(*place)
     for some in _batches(sorted(clean, key=_order)):
         metric.update(reference=list(_loaded(some, clips)))
     return float(metric.compute())
@@ -85,8 +85,12 @@ def _distance(
 def _loaded(results: Sequence[Result], clips: ResultStore) -> Iterator[GeneratedClip]:
     for result in results:
         frames: Tensor | None = clips.load_clip(result.identity)
-        if frames is not None:
-            yield GeneratedClip(key=result.identity, photo=frames[0], frames=frames)
+        if frames is None:
+            raise ValueError(
+                f"the clip of {result.photo} ({result.protection}, {result.purification}) is not "
+                "on the disk: run the evaluation again with clips.keep=all"
+            )
+        yield GeneratedClip(key=result.identity, photo=frames[0], frames=frames)
 
 
 def _order(result: Result) -> tuple[str, str, int, str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from anti_i2v_lit.checks import check_between, check_in
 from anti_i2v_lit.config import parse_config
 from anti_i2v_lit.evaluation.facts import PurificationFacts
 from anti_i2v_lit.evaluation.outcome import ALL_TIERS
+from anti_i2v_lit.evaluation.purifier_files import files_digest
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
-from anti_i2v_lit.purifications.gauntlets import GAUNTLETS, gauntlet
+from anti_i2v_lit.purifications.gauntlets import GAUNTLETS
 
 NONE = "none"
+WORK_PX = "work_px"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +35,36 @@ class Entry:
 
     @property
     def node(self) -> dict[str, Any]:
-        """All that decides what it does, as plain data."""
+        """Its settings as plain data."""
         return {"config": dict(self.config) if self.config else None, "severity": self.severity}
 
-    def build(self) -> Purification | None:
+    @property
+    def identity(self) -> list[Any]:
+        """All that decides what it does to a generator's photos: settings and weight files."""
+        return [self.node, files_digest(self.config)]
+
+    @property
+    def follows_view(self) -> bool:
+        """Whether a network purifies at the size that the judged generator sees."""
+        if self.config is None or WORK_PX in self.config:
+            return False
+        cls: Any = PURIFICATIONS.load(str(self.config["name"]))
+        return WORK_PX in {field.name for field in fields(cls.Config)}
+
+    def build(self, work_px: int) -> Purification | None:
         """The purification; None for the untouched file.
+
+        Args:
+            work_px: shorter side at which networks purify whose settings do not say it, pixels:
+                that of the judged generator's view, since an attacker would purify there.
 
         Raises:
             ValueError: its settings are refused, or a file that it needs is absent.
         """
-        return None if self.config is None else PURIFICATIONS.build(self.config)
+        if self.config is None:
+            return None
+        size = {WORK_PX: work_px} if self.follows_view else {}
+        return PURIFICATIONS.build({**self.config, **size})
 
     def facts(self) -> PurificationFacts:
         """What an outcome says about it."""
@@ -55,7 +77,10 @@ class Entry:
             name=name,
             severity=self.severity,
             tier=homes[0] if homes else "",
-            settings={k: v for k, v in (self.config or {}).items() if k != "name"},
+            settings={
+                **{k: v for k, v in (self.config or {}).items() if k != "name"},
+                **({WORK_PX: "shorter side of the generator's view"} if self.follows_view else {}),
+            },
             description=described,
         )
 
@@ -100,7 +125,7 @@ def _resolved(item: Any) -> list[Entry]:
         if item in GAUNTLETS:
             return [
                 Entry(label=row.label, config=row.config, severity=row.severity)
-                for row in gauntlet(item)
+                for row in GAUNTLETS[item]
             ]
         item = {"name": item}
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):

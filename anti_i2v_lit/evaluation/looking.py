@@ -124,9 +124,24 @@ class Looker:
         place = (task.counterpart, task.entry.label)
         if place not in self._faces:
             after = self._purified(clean.photo, task, clean)
-            same = after is clean.photo
-            if not same:
-                same = float(thumbnail(after) @ thumbnail(clean.photo)) > _UNMOVED
-            found = clean.faces if same else tuple(self._detector.detect(after))
-            self._faces[place] = found or clean.faces
+            self._faces[place] = faces_after(clean.photo, after, clean.faces, self._detector)
         return self._faces[place]
+
+
+def faces_after(
+    before: Tensor, after: Tensor, faces: tuple[Face, ...], detector: Detector
+) -> tuple[Face, ...]:
+    """Faces of a purified photo: looked for again where the purification moved the picture.
+
+    Args:
+        before: [3, H, W] in [0, 1].
+        after: the same, purified.
+        faces: of `before`.
+        detector: finds faces.
+
+    Returns:
+        The faces of `after`; `faces` where nothing moved or none is found.
+    """
+    if after is before or float(thumbnail(after) @ thumbnail(before)) > _UNMOVED:
+        return faces
+    return tuple(detector.detect(after)) or faces

@@ -106,18 +106,26 @@ def match(
     Raises:
         ValueError: no such folder, or not one photo has a protected file.
     """
-    folder = place.parent if place.name == MANIFEST else place
-    if (folder / MANIFEST).is_file():
-        found = _by_manifest(name, folder, photos, out, sha256)
+    if has_manifest(place):
+        found = _by_manifest(name, _folder(place), photos, out, sha256)
     else:
         found = _by_files(name, place, photos, out, read, pairs_file)
     if not found.pairs:
         raise ValueError(
             f"{place} holds no protected file for any of {len(photos)} photos; looked for names "
             f"such as {photos[0].key}, and for the same pictures under other names. "
-            "Give --pairs FILE.csv with two columns: photo, protected file"
+            "Give --pairs NAME=FILE.csv with two columns: photo, protected file"
         )
     return found
+
+
+def has_manifest(place: Path) -> bool:
+    """Whether a folder, or the manifest itself, says which file belongs to which photo."""
+    return (_folder(place) / MANIFEST).is_file()
+
+
+def _folder(place: Path) -> Path:
+    return place.parent if place.name == MANIFEST else place
 
 
 def _scanned(place: Path, out: Path) -> tuple[SourceFile, ...]:
@@ -349,7 +357,7 @@ def _problems(
     for key in photos:
         if key in unclear:
             meant = " or ".join(unclear[key])
-            reason = f"it could be {meant}; name the right one with --pairs FILE.csv"
+            reason = f"it could be {meant}; name the right one with --pairs {name}=FILE.csv"
             found.append(Problem(kind="ambiguous", protection=name, photo=key, reason=reason))
         elif key not in chosen:
             reason = "no file of this name or picture"

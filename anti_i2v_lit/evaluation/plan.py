@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,19 @@ from typing import Any
 from torch import Tensor
 
 from anti_i2v_lit.checkpoints import model_digest
+from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.config import digest
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.gauntlet import Entry
-from anti_i2v_lit.evaluation.matching import Matched, clean_photos, match
+from anti_i2v_lit.evaluation.matching import Matched, clean_photos, has_manifest, match
 from anti_i2v_lit.evaluation.records import Digests, PhotoRecord
 from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
 
 CLEAN = "clean"
 NOISE = "noise like "
-VERSION = 2  # raise it when a figure's definition changes, so that kept results are not reused
+VERSION = 3  # raise it when a figure's definition changes, so that kept results are not reused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class Plan:
         entries: the gauntlet.
         generators: label -> {name, <fields>}.
         circumstances: label -> digest of the model and of all settings that change its rows.
+        entry_identities: label of an entry -> digest of its settings and weight files.
         digests: SHA-256 of files.
     """
 
@@ -76,6 +79,7 @@ class Plan:
     entries: tuple[Entry, ...]
     generators: Mapping[str, Mapping[str, Any]]
     circumstances: Mapping[str, str]
+    entry_identities: Mapping[str, str]
     digests: Digests
 
     @property
@@ -124,7 +128,14 @@ class Plan:
         seed: int,
     ) -> Task:
         photo = [record.key, record.sha256, counterpart]
-        facts = [self.circumstances[generator], *photo, entry.label, entry.node, prompt, seed]
+        facts = [
+            self.circumstances[generator],
+            *photo,
+            entry.label,
+            self.entry_identities[entry.label],
+            prompt,
+            seed,
+        ]
         clean = digest([*facts, CLEAN])
         own = clean
         if protection != CLEAN:
@@ -151,7 +162,7 @@ def make_plan(
     clean: Path,
     cloaked: Mapping[str, Path],
     out: Path,
-    pairs_file: Path | None = None,
+    pairs: Mapping[str, Path] | None = None,
     parts: object = None,
 ) -> Plan:
     """Find the photos and their protected files.
@@ -161,7 +172,8 @@ def make_plan(
         clean: folder of the clean photos, of shards, or a manifest.
         cloaked: name -> folder of protected photos.
         out: folder of the evaluation.
-        pairs_file: CSV of pairs, for folders without a manifest.
+        pairs: name of a protection -> CSV of its pairs, for folders without a manifest; "" for
+            the only such folder.
         parts: what the judge consists of, as plain data; part of every row's identity.
 
     Raises:
@@ -175,21 +187,55 @@ def make_plan(
         return read_photo(source, settings.reading).srgb()
 
     sources, sha = list(photos.values()), digests.of
+    listed = pairs_of(cloaked, pairs or {})
     matched = tuple(
-        match(name, place, sources, out=out, read=read, sha256=sha, pairs_file=pairs_file)
+        match(name, place, sources, out=out, read=read, sha256=sha, pairs_file=listed.get(name))
         for name, place in cloaked.items()
     )
     nodes = map(generator_node(settings), settings.generators)
     generators = {node["label"]: node for node in nodes}
+    chosen = settings.purifications()
     return Plan(
         settings=settings,
         photos=photos,
         protections=matched,
-        entries=settings.purifications(),
+        entries=chosen,
+        entry_identities={entry.label: digest(entry.identity) for entry in chosen},
         generators=generators,
         circumstances=_circumstances(settings, generators, parts),
         digests=digests,
     )
+
+
+def pairs_of(cloaked: Mapping[str, Path], pairs: Mapping[str, Path]) -> dict[str, Path]:
+    """Name of a protection -> CSV of its pairs; warns of those that a manifest makes useless.
+
+    Args:
+        cloaked: name -> folder of protected photos.
+        pairs: name -> CSV; "" for the only folder without a manifest.
+
+    Raises:
+        ValueError: an unknown name, or a CSV without a name where several folders could be meant.
+    """
+    found = dict(pairs)
+    unnamed = found.pop("", None)
+    if unnamed is not None:
+        foreign = [name for name, place in cloaked.items() if not has_manifest(place)]
+        meant = [name for name in foreign or cloaked if name not in found]
+        if len(meant) != 1:
+            raise ValueError(
+                f"--pairs {unnamed}: it could belong to {' or '.join(meant) or 'no folder'}; "
+                f"say which with --pairs NAME={unnamed}"
+            )
+        found[meant[0]] = unnamed
+    for name in found:
+        check_in(name, cloaked, "name before = in --pairs")
+        if has_manifest(cloaked[name]):
+            warnings.warn(
+                f"--pairs {found[name]} is ignored for {name}: its manifest says the pairs",
+                stacklevel=2,
+            )
+    return found
 
 
 def _check_names(cloaked: Mapping[str, Path]) -> None:

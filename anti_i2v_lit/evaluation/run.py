@@ -19,6 +19,7 @@ from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.framing import Framing, FramingConfig
 from anti_i2v_lit.data.reading import ReadingConfig, read_photo
 from anti_i2v_lit.evaluation.judge import Judge, KnownPhoto, judge_file
+from anti_i2v_lit.evaluation.looking import faces_after
 from anti_i2v_lit.evaluation.pairs import pair
 from anti_i2v_lit.evaluation.store import Result, ResultStore
 from anti_i2v_lit.generators.base import VideoGenerator
@@ -29,7 +30,7 @@ CLEAN, NO_PURIFICATION = "clean", "none"
 SEVERITY = 1.0
 _TO_CLEAN_CLIP = ("clip_psnr", "clip_ssim", "clip_lpips")
 _ASPECT_TOLERANCE = 0.01
-_VERSION = 1  # raise it when a figure's definition changes, so that kept results are not reused
+_VERSION = 2  # raise it when a figure's definition changes, so that kept results are not reused
 
 
 @dataclass(kw_only=True)
@@ -86,6 +87,8 @@ class Evaluator:
         generator_identity: plain data that changes whenever its clips would (model, steps ...).
         judge: takes the figures.
         purifications: name -> what happens to a file first; "none" -> None for nothing.
+        purification_identities: name -> plain data that changes whenever what it does would
+            (settings, severity, weight files).
         trials: prompts, seeds, batch size.
         store: keeps what is done.
         reading: limits on input files.
@@ -100,6 +103,7 @@ class Evaluator:
         generator_identity: Mapping[str, object],
         judge: Judge,
         purifications: Mapping[str, Purification | None],
+        purification_identities: Mapping[str, object],
         trials: Trials,
         store: ResultStore,
         reading: ReadingConfig | None = None,
@@ -114,9 +118,16 @@ class Evaluator:
         self._circumstances = digest(
             [_VERSION, generator_identity, list(generator.view_size), judge.parts]
         )
+        if set(purification_identities) != set(self.purifications):
+            raise ValueError(
+                f"purification_identities: expected one of each of {sorted(self.purifications)}, "
+                f"got {sorted(purification_identities)}"
+            )
+        self._made_by = {n: digest([n, what]) for n, what in purification_identities.items()}
         self._digests: dict[Path, str] = {}
         self._known: dict[str, KnownPhoto] = {}
         self._faces: dict[str, tuple[Face, ...]] = {}
+        self._moved: dict[tuple[str, str], tuple[Face, ...]] = {}
 
     def run(self, protections: Mapping[str, Path]) -> Evaluation:
         """Judge the clean photos and every protected folder.
@@ -159,7 +170,8 @@ class Evaluator:
     def _tasks(self, key: str, path: Path, purification: str) -> Iterator[_Task]:
         clean_sha = self._sha256(self.photos[key].path)
         for prompt, seed in itertools.product(self.trials.prompts, self.trials.seeds):
-            circumstances = [self._circumstances, key, clean_sha, purification, prompt, seed]
+            made_by = self._made_by[purification]
+            circumstances = [self._circumstances, key, clean_sha, made_by, prompt, seed]
             yield _Task(
                 key=key,
                 prompt=prompt,
@@ -182,19 +194,29 @@ class Evaluator:
             protected = read_photo(SourceFile(key=path.name, path=path), self.reading).srgb()
         _check_aspect(key, clean, protected)
         figures = judge_file(clean, protected)
-        view = self._view(key, self._purified(key, protected, purification))
+        faces = self._faces_after(key, clean, purification)
+        view = self._view(self._purified(key, protected, purification), faces)
         return view, {**figures, **self.judge.judge_latents(known, view)}
 
     def _know(self, key: str, clean: Tensor) -> KnownPhoto:
         if key not in self._known:
             self._faces[key] = tuple(self.judge.detector.detect(clean))
-            self._known[key] = self.judge.know(clean, self._view(key, clean), self._faces[key])
+            faces = self._faces[key]
+            self._known[key] = self.judge.know(clean, self._view(clean, faces), faces)
         return self._known[key]
 
-    def _view(self, key: str, photo: Tensor) -> Tensor:
+    def _faces_after(self, key: str, clean: Tensor, purification: str) -> tuple[Face, ...]:
+        """The clean photo's faces after a purification: it and its cloak are cut alike."""
+        if (key, purification) not in self._moved:
+            after = self._purified(key, clean, purification)
+            found = faces_after(clean, after, self._faces[key], self.judge.detector)
+            self._moved[key, purification] = found
+        return self._moved[key, purification]
+
+    def _view(self, photo: Tensor, faces: tuple[Face, ...]) -> Tensor:
         """The largest crop that holds the face, as everybody's pipeline would take it."""
         size = (photo.shape[-2], photo.shape[-1])
-        view = self._framing.main_view(size, self.generator.view_size, self._faces[key])
+        view = self._framing.main_view(size, self.generator.view_size, faces)
         shown = self._framing.render(photo[None], view, self.generator.view_size)[0]
         return shown.clamp(0.0, 1.0)
 
@@ -203,8 +225,9 @@ class Evaluator:
         if purification is None:
             return photo
         generator = generator_for(0, key, 0, f"purification {name}")
+        box = self._faces[key][0].box if self._faces[key] else None
         with torch.no_grad():
-            return purification.purify(photo[None], SEVERITY, generator)[0]
+            return purification.purify(photo[None], SEVERITY, generator, faces=[box])[0]
 
     def _judge_batch(
         self,

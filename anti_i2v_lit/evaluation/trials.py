@@ -9,7 +9,7 @@ from anti_i2v_lit.evaluation.facts import Counts
 from anti_i2v_lit.evaluation.plan import CLEAN
 from anti_i2v_lit.evaluation.store import Result
 
-Trial = tuple[str, int]
+Trial = tuple[str, int, str]
 ByPhoto = Mapping[str, float]
 Get = Callable[[Result], float]
 
@@ -34,7 +34,7 @@ class Trials:
         for result in results:
             place = (result.generator, result.protection, result.purification)
             photos = self._rows.setdefault(place, {})
-            trial = (result.prompt, result.seed)
+            trial = (result.prompt, result.seed, result.frame)
             photos.setdefault(result.photo, {})[trial] = result
             if result.protection == CLEAN:
                 framed = (result.generator, result.purification, result.photo, result.frame)
@@ -48,6 +48,12 @@ class Trials:
     def photos(self, generator: str, protection: str, purification: str) -> list[str]:
         """Keys of the photos that have results in one place."""
         return list(self._rows.get((generator, protection, purification), {}))
+
+    def clean_of(self, generator: str, protection: str, purification: str) -> list[Result]:
+        """The clean clips of the photos and frames of one place."""
+        framed = {(r.photo, r.frame) for r in self.of(generator, protection, purification)}
+        clean = self.of(generator, CLEAN, purification)
+        return [result for result in clean if (result.photo, result.frame) in framed]
 
     def counts(self, generator: str, protection: str, purification: str) -> Counts:
         """How much there is."""
@@ -105,18 +111,21 @@ class Trials:
     def to_other(
         self, place: tuple[str, str, str], column: str, protection: str
     ) -> dict[str, float]:
-        """Photo -> mean difference to another protection, over the trials that both have."""
+        """Photo -> mean difference to another protection, over what both have.
+
+        Compared are clips of the same prompt, seed and frame.
+        """
 
         def other(result: Result) -> Result | None:
             there = (result.generator, protection, result.purification)
             trials = self._rows.get(there, {}).get(result.photo, {})
-            return trials.get((result.prompt, result.seed))
+            return trials.get((result.prompt, result.seed, result.frame))
 
         return self._differences(place, column, other)
 
     def _clean_of(self, result: Result) -> Result | None:
         framed = (result.generator, result.purification, result.photo, result.frame)
-        return self._clean.get(framed, {}).get((result.prompt, result.seed))
+        return self._clean.get(framed, {}).get((result.prompt, result.seed, result.frame))
 
     def _differences(
         self,

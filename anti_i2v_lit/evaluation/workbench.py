@@ -72,7 +72,7 @@ class Workbench:
         self.records, self.listener = records, listener
         self.device, self._stopping = device, stopping
         self.surveyor = Surveyor(plan, records, judge, further)
-        self._purifications: dict[str, Purification | None] = {}
+        self._purifications: dict[tuple[str, int], Purification | None] = {}
         self._generator: tuple[str, VideoGenerator] | None = None
 
     def is_done(self, key: str, label: str) -> bool:
@@ -98,11 +98,10 @@ class Workbench:
         if not pending:
             return
         self.listener(f"{key}, {label}: {len(pending)} clips")
-        for entry in self.plan.entries:
-            if entry.label not in self._purifications:
-                self._purifications[entry.label] = entry.build()
-        looker = Looker(self.plan, record, self.judge.detector, self._purifications)
-        photo = _PhotoAtWork(self, looker, self._loaded(label))
+        generator = self._loaded(label)
+        purifications = self._purifications_at(min(generator.view_size))
+        looker = Looker(self.plan, record, self.judge.detector, purifications)
+        photo = _PhotoAtWork(self, looker, generator)
         for batch in _batches(photo.with_clean(pending), self.plan.settings.batch_size):
             if self._stopping():
                 raise Stopped(key)
@@ -110,8 +109,23 @@ class Workbench:
         self._tidy(record, label)
 
     def _pending(self, record: PhotoRecord, label: str) -> list[Task]:
-        tasks = self.plan.tasks(record, label)
-        return [task for task in tasks if self.store.find(task.identity) is None]
+        """Tasks without a row, and those whose clip should lie on the disk and does not."""
+        return [task for task in self.plan.tasks(record, label) if not self._is_made(task)]
+
+    def _is_made(self, task: Task) -> bool:
+        if self.store.find(task.identity) is None:
+            return False
+        return not is_kept(self.plan, task) or self.store.clip_path(task.clip_name).is_file()
+
+    def _purifications_at(self, work_px: int) -> dict[str, Purification | None]:
+        """Label -> purification for a view of this shorter side; built once for each size."""
+        found = {}
+        for entry in self.plan.entries:
+            place = (entry.label, work_px if entry.follows_view else 0)
+            if place not in self._purifications:
+                self._purifications[place] = entry.build(work_px)
+            found[entry.label] = self._purifications[place]
+        return found
 
     def _loaded(self, label: str) -> VideoGenerator:
         if self._generator is None or self._generator[0] != label:

@@ -166,7 +166,7 @@ def evaluate(
     clean: Path,
     cloaked: Mapping[str, Path],
     out: Path,
-    pairs_file: Path | None = None,
+    pairs: Mapping[str, Path] | None = None,
 ) -> tuple[int, Outcome | None]:
     """Evaluate protections; running it again continues where it was.
 
@@ -177,7 +177,8 @@ def evaluate(
         clean: folder of clean photos, of shards, or a manifest.
         cloaked: name -> folder of protected photos.
         out: folder of rows, clips and outcome.
-        pairs_file: CSV of pairs, for folders without a manifest.
+        pairs: name of a protection -> CSV of its pairs, for folders without a manifest; "" for
+            the only such folder.
 
     Returns:
         The exit code (0 all fine, 2 some pairs failed or are no cloaks, 3 interrupted), and the
@@ -189,7 +190,7 @@ def evaluate(
     started, stop, rows = time.monotonic(), Stop(), out / ROWS
     with _quiet():
         trainer = _trainer(settings, stop)
-        bench = _workbench(settings, stop, clean, cloaked, out, pairs_file)
+        bench = _workbench(settings, stop, clean, cloaked, out, pairs)
         failures = FailureLog(rows)
         with Claims(rows, workplace(trainer)) as claims:
             share = (trainer.global_rank, trainer.world_size)
@@ -207,7 +208,7 @@ def _workbench(
     clean: Path,
     cloaked: Mapping[str, Path],
     out: Path,
-    pairs_file: Path | None,
+    pairs: Mapping[str, Path] | None,
 ) -> Workbench:
     weights = weights_folder(Path(settings.weights) if settings.weights else None)
     judge, further = make_judge(settings, weights), make_further(settings, weights)
@@ -216,7 +217,7 @@ def _workbench(
         clean=clean,
         cloaked=cloaked,
         out=out,
-        pairs_file=pairs_file,
+        pairs=pairs,
         parts=parts_of(judge, further),
     )
     return Workbench(

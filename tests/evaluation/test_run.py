@@ -6,13 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
+from anti_i2v_lit.bench.purify import identities_named, purifications_named
+from anti_i2v_lit.data.faces import Face
 from anti_i2v_lit.data.folder import scan
+from anti_i2v_lit.evaluation.judge import Judge
 from anti_i2v_lit.evaluation.pairs import pair
 from anti_i2v_lit.evaluation.run import Evaluation, Evaluator, Trials
 from anti_i2v_lit.evaluation.store import ResultStore
 from anti_i2v_lit.generators.cogvideox import CogVideoXGenerator
 from anti_i2v_lit.purifications import PURIFICATIONS
-from tests.evaluation.fakes import FadingGenerator, fake_judge, write_noisy, write_photos
+from tests.evaluation.fakes import POINTS, FadingGenerator, fake_judge, write_noisy, write_photos
 
 
 @pytest.fixture
@@ -23,15 +26,26 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PLATFORM = {"name": "platform"}
+
+
 def evaluate(
-    folder: Path, generator=None, *, store="results", batch_size=2, seeds=(0, 1), steps=3
+    folder: Path,
+    generator=None,
+    *,
+    store="results",
+    batch_size=2,
+    seeds=(0, 1),
+    steps=3,
+    second=PLATFORM,
 ) -> Evaluation:
     evaluator = Evaluator(
         photos=scan([str(folder / "photos")], folder / "out").sources,
         generator=generator or FadingGenerator(),
         generator_identity={"steps": steps},
         judge=fake_judge(),
-        purifications={"none": None, "platform": PURIFICATIONS.build({"name": "platform"})},
+        purifications={"none": None, "platform": PURIFICATIONS.build(second)},
+        purification_identities={"none": [], "platform": second},
         trials=Trials(seeds=list(seeds), batch_size=batch_size),
         store=ResultStore(folder / store),
     )
@@ -116,6 +130,57 @@ def test_changed_files_and_settings_are_judged_again(folders: Path) -> None:
     other = FadingGenerator()
     evaluate(folders, other, steps=4)
     assert other.clips_made == 36
+
+
+def test_another_purification_under_the_same_name_is_judged_again(folders: Path) -> None:
+    evaluate(folders)
+    other = FadingGenerator()
+    evaluate(folders, other, second={"name": "jpeg"})
+    assert other.clips_made == 18
+
+
+class Corner:
+    """Finds the black square that `cornered` draws."""
+
+    def detect(self, photo: torch.Tensor) -> list[Face]:
+        rows, columns = torch.where(photo.sum(0) < 0.3)
+        if not len(rows):
+            return []
+        height, width = photo.shape[-2:]
+        box = (columns.min() / width, rows.min() / height)
+        far = ((columns.max() + 1) / width, (rows.max() + 1) / height)
+        return [Face(box=(*map(float, box), *map(float, far)), score=1.0, landmarks=POINTS)]
+
+
+def test_face_crops_are_around_the_face_and_framed_by_it_again(tmp_path: Path) -> None:
+    photo = np.full((48, 96, 3), 200, np.uint8)
+    photo[16:26, 4:14] = 0
+    for folder in ("photos", "ours"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(photo).save(tmp_path / folder / "a.png")
+    judge = Judge(detector=Corner(), embedders={}, encoders={})
+    names, seen = ["none", "face_crop"], []
+    generator = FadingGenerator()
+    inner = generator._generate
+
+    def watched(photos, prompts, seeds):
+        seen.extend(photos)
+        return inner(photos, prompts, seeds)
+
+    generator._generate = watched
+    Evaluator(
+        photos=scan([str(tmp_path / "photos")], tmp_path / "out").sources,
+        generator=generator,
+        generator_identity={},
+        judge=judge,
+        purifications=purifications_named(names, 24),
+        purification_identities=identities_named(names, 24),
+        trials=Trials(batch_size=1),
+        store=ResultStore(tmp_path / "results"),
+    ).run({"ours": tmp_path / "ours"})
+    dark = [float((view.sum(0) < 0.3).float().mean()) for view in seen]
+    # The square is on every picture, and the crop around it makes it larger.
+    assert min(dark[:2]) > 0.02 and min(dark[2:]) > 2 * max(dark[:2]), dark
 
 
 def test_refused_photos_are_reported_as_missing(folders: Path) -> None:

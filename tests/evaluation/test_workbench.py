@@ -1,5 +1,6 @@
 """The whole way from folders to an outcome, with a generator whose clips are known beforehand."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anti_i2v_lit.evaluation import workbench
+from anti_i2v_lit.evaluation import clip_sets, workbench
 from anti_i2v_lit.evaluation.concluding import conclude, gather
 from anti_i2v_lit.evaluation.facts import HELD_OUT, NOT_A_CLOAK, NOT_JUDGED
 from anti_i2v_lit.evaluation.further import build_further
+from anti_i2v_lit.evaluation.gauntlet import Entry
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.evaluation.outcome_file import read_outcome, write_outcome
 from anti_i2v_lit.evaluation.plan import CLEAN, NOISE, make_plan
@@ -234,6 +236,73 @@ def test_long_clips_are_chained_and_curves_follow_them(folders, monkeypatch) -> 
     # A fading clip that goes on from its last frame fades on: the photo is never less lost.
     values = [point.mean for point in curve.points]
     assert values[8] > values[0]
+
+
+KEEP_ALL = {"clips": {"keep": "all"}}
+
+
+def test_clips_to_be_kept_are_made_after_a_run_that_dropped_them(folders, monkeypatch) -> None:
+    whole(folders, monkeypatch)
+    second = Run(folders, **KEEP_ALL)
+    assert second.bench.missing() and second.outcome().exit_code == 3
+    second.work(monkeypatch)
+    rows = second.out / "rows"
+    assert len(list((rows / "clips").iterdir())) == 3 * 2 * 2 * (2 + 2)
+    assert len((rows / "results.jsonl").read_text().splitlines()) == NUM_CLIPS
+    assert second.outcome().complete
+    third = Run(folders, **KEEP_ALL)
+    third.work(monkeypatch)
+    assert third.generator.clips_made == 0
+
+
+def test_a_figure_of_sets_is_absent_where_a_clip_is(folders, monkeypatch) -> None:
+    run = whole(folders, monkeypatch, **KEEP_ALL, generators=VALUES["generators"][:1])
+    further = dataclasses.replace(run.bench.further, of_sets={"fvd": {"name": "fvd"}})
+    monkeypatch.setattr(clip_sets, "build_set_metric", lambda node, weights: CountingMetric())
+    rows = gather(run.plan, run.bench.store, run.bench.records).results
+    found, absent = clip_sets.compare_sets(run.plan, rows, further, run.bench.store)
+    assert [f.value for f in found] == [606.0, 606.0] and not absent  # 3 photos with 2 seeds
+    for clip in list((run.out / "rows" / "clips").iterdir()):
+        clip.unlink()
+    found, absent = clip_sets.compare_sets(run.plan, rows, further, run.bench.store)
+    assert not found and "not on the disk" in absent[0].reason
+
+
+class CountingMetric:
+    """A figure of sets that counts: 100 for a reference clip, 1 for a judged one."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def update(self, judged=(), reference=()) -> None:
+        self.total += len(judged) + 100 * len(reference)
+
+    def compute(self) -> float:
+        return float(self.total)
+
+
+def test_networks_are_built_for_each_generators_view(folders, monkeypatch) -> None:
+    run = Run(folders, gauntlet=[{"name": "remover"}], seeds=[0])
+    sizes = {"a": (24, 24), "b": (40, 32)}
+    built = []
+    build = Entry.build
+
+    def made(entry, work_px):
+        built.append(build(entry, work_px))
+        return built[-1]
+
+    def generator(node, device):
+        monkeypatch.setattr(FadingGenerator, "view_size", sizes[node["label"]])
+        return run.generator
+
+    monkeypatch.setattr(Entry, "build", made)
+    monkeypatch.setattr(workbench, "build_generator", generator)
+    monkeypatch.setattr(
+        run.generator, "_generate", lambda photos, *_: photos[:, None].repeat(1, 3, 1, 1, 1)
+    )
+    for label in sizes:
+        run.bench.work("photo0.png", label)
+    assert [network.config.work_px for network in built] == [24, 32]
 
 
 def test_results_are_strict_json(folders, monkeypatch) -> None:
