@@ -33,7 +33,7 @@ class Threshold:
         method: how it was found, a sentence.
         own: similarity of clean clips to their own photo, mean over photos.
         others: similarity of clean clips to other people's photos, mean over photos.
-        num_people: photos with a face that took part.
+        num_people: people that took part; photos of one face count once.
         error_rate: share of clean clips on the wrong side of `value`, in [0, 1].
     """
 
