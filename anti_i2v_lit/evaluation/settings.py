@@ -55,7 +55,8 @@ class IdentitySettings:
     Attributes:
         thresholds: face network -> cosine below which a clip shows somebody else; a network that
             is not named here is calibrated on the clean clips.
-        min_people: people, told apart by their faces, that the calibration needs; with fewer, `fallback` is taken.
+        min_people: people, told apart by their faces, that the calibration needs; with fewer,
+            `fallback` is taken.
         fallback: face network -> cosine for evaluations with too few people.
         others: most photos of other people that a clean clip is compared with.
     """
