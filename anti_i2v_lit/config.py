@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -41,6 +43,54 @@ def parse_config(cls: type[C], fields: Mapping[str, Any], where: str) -> C:
         raise ValueError(f"{where}: {error}") from error
     assert isinstance(result, cls)
     return result
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The mapping of sections that a YAML file holds; an empty file holds none.
+
+    Raises:
+        ValueError: no such file, no YAML, or something else than a mapping.
+    """
+    if not path.is_file():
+        raise ValueError(f"--config: {path} is not a file")
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config: {path} is not YAML: {error}") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"--config: {path} must hold a mapping of sections")
+    return given
+
+
+def check_sections(cls: type, given: Mapping[str, Any], where: str) -> None:
+    """Refuse sections that a dataclass of settings does not have, with the nearest known one.
+
+    Raises:
+        ValueError: the message starts with `where`.
+    """
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"{where}: unknown section {key!r}.{did_you_mean(str(key), known)} "
+                f"Known: {', '.join(known)}"
+            )
+
+
+def parse_override(cls: type, override: str) -> tuple[str, Any]:
+    """The dotted key and the value of one `section.field=value`, which is read as YAML.
+
+    Raises:
+        ValueError: another form, an unknown section of `cls`, or a value that is no YAML.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"expected section.field=value, got {override!r}")
+    check_sections(cls, {key.split(".")[0]: None}, "override")
+    try:
+        return key, yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"override {override!r}: {str(error).splitlines()[0]}") from error
 
 
 def digest(settings: Any) -> str:

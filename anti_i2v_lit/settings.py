@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anti_i2v_lit.checkpoints import files_digest, model_digest
-from anti_i2v_lit.checks import check_at_least, check_in, did_you_mean
+from anti_i2v_lit.checks import check_at_least, check_in
 from anti_i2v_lit.cloaking.attack import AttackConfig
 from anti_i2v_lit.cloaking.ensemble import EnsembleConfig
 from anti_i2v_lit.cloaking.gate import GateConfig
 from anti_i2v_lit.cloaking.references import reference_files
 from anti_i2v_lit.cloaking.transforms import build_transforms
-from anti_i2v_lit.config import digest, parse_config
+from anti_i2v_lit.config import (
+    check_sections,
+    digest,
+    parse_config,
+    parse_override,
+    read_sections,
+)
 from anti_i2v_lit.data.faces import FaceConfig
 from anti_i2v_lit.data.framing import FramingConfig
 from anti_i2v_lit.data.reading import ReadingConfig
@@ -147,8 +152,8 @@ def load_settings(
     """
     merged: Any = OmegaConf.create(_defaults())
     given = _read(Path(path)) if path is not None else {}
-    _check_sections(given, str(path))
-    _check_sections(values or {}, "values")
+    check_sections(Settings, given, str(path))
+    check_sections(Settings, values or {}, "values")
     try:
         merged = _merge(_merge(merged, given), dict(values or {}))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
@@ -166,7 +171,7 @@ def resolve(plain: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: as `load_settings`.
     """
-    _check_sections(plain, "settings")
+    check_sections(Settings, plain, "settings")
     fields: dict[str, Any] = dict(plain)
     _check_kinds(fields)
     for name, cls in SECTIONS.items():
@@ -248,14 +253,7 @@ def _surrogate_node(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"--config: {path} is not a file")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"--config: {path} is not YAML: {error}") from error
-    if not isinstance(given, dict):
-        raise ValueError(f"--config: {path} must hold a mapping of sections")
+    given = read_sections(path)
     include = given.pop("include", None)
     if include is None:
         return given
@@ -263,16 +261,6 @@ def _read(path: Path) -> dict[str, Any]:
     both = OmegaConf.to_container(_merge(parent, given))
     assert isinstance(both, dict)
     return {str(k): v for k, v in both.items()}
-
-
-def _check_sections(given: Mapping[str, Any], where: str) -> None:
-    known = [f.name for f in dataclasses.fields(Settings)]
-    for key in given:
-        if key not in known:
-            raise ValueError(
-                f"{where}: unknown section {key!r}.{did_you_mean(str(key), known)} "
-                f"Known: {', '.join(known)}"
-            )
 
 
 def _merge(base: Any, given: Mapping[str, Any]) -> Any:
@@ -287,17 +275,13 @@ def _merge(base: Any, given: Mapping[str, Any]) -> Any:
 
 def _override(merged: Any, override: str) -> Any:
     """Apply one `a.b=c`; `a.0.b=c` reaches into lists."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ValueError(f"expected section.field=value, got {override!r}")
-    _check_sections({key.split(".")[0]: None}, "override")
+    key, value = parse_override(Settings, override)
     try:
-        value = yaml.safe_load(text)
         node, _, field_name = key.rpartition(".")
         if field_name == "name" and value != OmegaConf.select(merged, key):
             # Another component: the former one's fields mean nothing to it.
             key, value = node, {"name": value}
         OmegaConf.update(merged, key, value, merge=False, force_add=True)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, IndexError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"override {override!r}: {str(error).splitlines()[0]}") from error
     return merged

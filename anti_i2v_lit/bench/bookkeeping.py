@@ -12,7 +12,8 @@ from anti_i2v_lit.archive.ledger import MANIFEST, Ledger
 from anti_i2v_lit.archive.row import Row, encode_row
 from anti_i2v_lit.bench.subjects import write_photos
 from anti_i2v_lit.data.folder import scan
-from anti_i2v_lit.lit.run import EXIT_DONE, cloak
+from anti_i2v_lit.exit_codes import EXIT_DONE
+from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings
 
 SIDE_PX = 2048

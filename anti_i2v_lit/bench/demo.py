@@ -27,8 +27,9 @@ from anti_i2v_lit.data.framing import Framing, View
 from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.evaluation.judge import Judge, build_judge, judge_file, weights_folder
 from anti_i2v_lit.evaluation.pairs import pair
+from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.generators.base import VideoGenerator
-from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
+from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings
 
 PHOTO_NAME = "astronaut.png"

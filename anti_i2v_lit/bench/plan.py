@@ -16,7 +16,8 @@ from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.cloaking.build import build_surrogates
 from anti_i2v_lit.config import digest, parse_config
 from anti_i2v_lit.data.folder import SourceFile, scan
-from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
+from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
+from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings, load_settings
 
 NOISE = "noise"

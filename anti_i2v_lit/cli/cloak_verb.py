@@ -77,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     from anti_i2v_lit.archive.status import status
-    from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
+    from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
+    from anti_i2v_lit.lit.run import cloak
 
     photos, overrides = split_words(arguments.photos)
     if arguments.part is not None:

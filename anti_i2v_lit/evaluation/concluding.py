@@ -37,8 +37,7 @@ from anti_i2v_lit.evaluation.trials import Trials
 from anti_i2v_lit.evaluation.verdicts import overall, refused
 from anti_i2v_lit.evaluation.wording import definition, headline, versions
 from anti_i2v_lit.evaluation.workbench import kept_tasks
-
-EXIT_DONE, EXIT_PROBLEMS, EXIT_INTERRUPTED = 0, 2, 3
+from anti_i2v_lit.exit_codes import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PROBLEMS
 
 
 @dataclass(frozen=True, kw_only=True)

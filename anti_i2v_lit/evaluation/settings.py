@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from anti_i2v_lit.checks import check_at_least, check_between, check_in, did_you_mean
-from anti_i2v_lit.config import parse_config
+from anti_i2v_lit.checks import check_at_least, check_between, check_in
+from anti_i2v_lit.config import check_sections, parse_config, parse_override, read_sections
 from anti_i2v_lit.data.faces import FaceConfig
 from anti_i2v_lit.data.framing import FramingConfig
 from anti_i2v_lit.data.reading import ReadingConfig
@@ -242,8 +241,9 @@ def load_evaluation_settings(
         ValueError: unknown section, field, component or value, with the nearest known one.
     """
     merged: Any = OmegaConf.create(EvaluationSettings().plain())
-    for where, given in ((str(path), _read(path)), ("values", dict(values or {}))):
-        _check_sections(given, where)
+    read = read_sections(path) if path is not None else {}
+    for where, given in ((str(path), read), ("values", dict(values or {}))):
+        check_sections(EvaluationSettings, given, where)
         try:
             merged = OmegaConf.merge(merged, given)
         except (OmegaConfBaseException, ValueError, TypeError) as error:
@@ -257,37 +257,10 @@ def load_evaluation_settings(
     return parse_config(EvaluationSettings, {str(k): v for k, v in plain.items()}, "settings")
 
 
-def _read(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise ValueError(f"--config: {path} is not a file")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"--config: {path} is not YAML: {error}") from error
-    if not isinstance(given, dict):
-        raise ValueError(f"--config: {path} must hold a mapping of sections")
-    return given
-
-
-def _check_sections(given: Mapping[str, Any], where: str) -> None:
-    known = [f.name for f in dataclasses.fields(EvaluationSettings)]
-    for key in given:
-        if key not in known:
-            raise ValueError(
-                f"{where}: unknown section {key!r}.{did_you_mean(str(key), known)} "
-                f"Known: {', '.join(known)}"
-            )
-
-
 def _override(merged: Any, override: str) -> None:
     """Apply one `a.b=c`; `a.0.b=c` reaches into lists."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ValueError(f"expected section.field=value, got {override!r}")
-    _check_sections({key.split(".")[0]: None}, "override")
+    key, value = parse_override(EvaluationSettings, override)
     try:
-        OmegaConf.update(merged, key, yaml.safe_load(text), merge=False, force_add=True)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, IndexError) as error:
+        OmegaConf.update(merged, key, value, merge=False, force_add=True)
+    except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
         raise ValueError(f"override {override!r}: {str(error).splitlines()[0]}") from error

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from anti_i2v_lit.archive.lock import Claims
-from anti_i2v_lit.evaluation.concluding import EXIT_DONE, conclude, gather
+from anti_i2v_lit.evaluation.concluding import conclude, gather
 from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.failures import FailureLog
 from anti_i2v_lit.evaluation.judge import weights_folder
@@ -41,7 +37,10 @@ from anti_i2v_lit.evaluation.workbench import (
     make_judge,
     parts_of,
 )
+from anti_i2v_lit.exit_codes import EXIT_DONE
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
+from anti_i2v_lit.lit.launching import RankLauncher
+from anti_i2v_lit.lit.quiet import quiet_lightning
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
 from anti_i2v_lit.report.evaluation.page import REPORT
@@ -79,7 +78,7 @@ class Stop(pl.Callback):
             self.requested = True
             if number == signal.SIGTERM:
                 REQUEST.note(number)
-            if isinstance(launcher, _SubprocessScriptLauncher):
+            if isinstance(launcher, RankLauncher):
                 launcher.kill(number)  # sends this signal to the ranks that rank 0 started
 
         if threading.current_thread() is threading.main_thread():
@@ -188,7 +187,7 @@ def evaluate(
         ValueError: wrong settings, or nothing to evaluate.
     """
     started, stop, rows = time.monotonic(), Stop(), out / ROWS
-    with _quiet():
+    with quiet_lightning("predict returned None.*"):
         trainer = _trainer(settings, stop)
         bench = _workbench(settings, stop, clean, cloaked, out, pairs)
         failures = FailureLog(rows)
@@ -290,20 +289,3 @@ def _trainer(settings: EvaluationSettings, stop: Stop) -> pl.Trainer:
         return pl.Trainer(**{**defaults, **given}, callbacks=[stop])
     except (MisconfigurationException, TypeError, RuntimeError) as error:
         raise ValueError(f"trainer: {error}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide Lightning's tips, which do not concern a run without training."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*doesn't have.*__len__.*")
-        warnings.filterwarnings("ignore", message="predict returned None.*")
-        warnings.filterwarnings("ignore", message="The `srun` command is available.*")
-        try:
-            yield
-        finally:
-            log.setLevel(level)

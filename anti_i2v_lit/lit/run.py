@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +17,22 @@ from anti_i2v_lit.archive.paths import staging_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
 from anti_i2v_lit.cloaking.convoy import PeerLost
 from anti_i2v_lit.data.writing import remove_partials
+from anti_i2v_lit.exit_codes import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PROBLEMS
 from anti_i2v_lit.lit.claiming import restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
+from anti_i2v_lit.lit.launching import RankLauncher, fates
 from anti_i2v_lit.lit.placement import placement_of
 from anti_i2v_lit.lit.plugins import objects
 from anti_i2v_lit.lit.progress import CloakProgress
+from anti_i2v_lit.lit.quiet import quiet_lightning
 from anti_i2v_lit.lit.recording import RunRecorder
-from anti_i2v_lit.lit.sharded import fate_of_others
 from anti_i2v_lit.lit.stopping import StopOnSignal, interruptible
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.lit.writer import CloakWriter
 from anti_i2v_lit.report.html import write_report
 from anti_i2v_lit.settings import Settings
-
-EXIT_DONE, EXIT_USAGE, EXIT_PROBLEMS, EXIT_INTERRUPTED = 0, 1, 2, 3
 
 
 def make_trainer(settings: Settings, out: Path, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
@@ -112,7 +109,7 @@ def cloak(
             claims: list[Claims] = []
             stopping = StopOnSignal(lost=lambda: any(held.lost for held in claims))
             callbacks = [*recorders, writer, progress, stopping]
-            with _quiet_lightning():
+            with quiet_lightning(".*LeafSpec.*"):
                 trainer = make_trainer(settings, folder, callbacks)
                 placement_of(trainer, settings)  # refuses before anything is loaded or launched
                 if trainer.is_global_zero:
@@ -164,10 +161,12 @@ def _fit(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> None
     try:
         trainer.fit(CloakModule(settings, out=data.out), datamodule=data)
     except PeerLost as error:
-        fate = fate_of_others(trainer) or "its own message says why"
+        launcher = trainer.strategy.launcher
+        fate = fates(launcher.procs) if isinstance(launcher, RankLauncher) else ""
+        reason = f"{error}; {fate or 'its own message says why'}"
         print(
-            f"stopped on rank {trainer.global_rank}: {error}; {fate}. What was done is kept: run "
-            "the same command again to continue",
+            f"stopped on rank {trainer.global_rank}: {reason}. What was done is kept: run the same "
+            "command again to continue",
             file=sys.stderr,
         )
         raise KeyboardInterrupt from error
@@ -186,21 +185,3 @@ def exit_code(folder: Path, data: PhotoDataModule) -> int:
         return EXIT_DONE
     stopped = data.stream is not None and data.stream.stop_requested
     return EXIT_INTERRUPTED if stopped or not keys <= set(ledger.rows()) else EXIT_PROBLEMS
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Hide what does not concern this run: no epoch is shuffled or resumed here, and tips."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*doesn't have.*__len__.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        # On a login node, and where a job has one task.
-        warnings.filterwarnings("ignore", message="The `srun` command is available.*")
-        try:
-            yield
-        finally:
-            log.setLevel(level)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
 import torch.distributed as dist
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from anti_i2v_lit.cloaking.convoy import InStep, lost
 from anti_i2v_lit.cloaking.loop import CloakLoop
@@ -23,7 +21,6 @@ from anti_i2v_lit.surrogates.sharding.scratch import ConvertedInFiles
 # once when a process is gone; NCCL does not, and no pass on a GPU takes this long.
 _PATIENCE = datetime.timedelta(hours=1)
 _NCCL_PATIENCE = datetime.timedelta(seconds=50)
-_LAST_WORDS_SECONDS = 10.0
 # They call parts of blocks, or write into lists that a block is given (docs/sharding.md).
 _NOT_BY_FSDP2 = ("dynamicrafter", "svd", "wan_2_1", "wan_2_2")
 
@@ -132,19 +129,3 @@ class Convoys:
         """Leave the process groups."""
         for group in self._mine:
             dist.destroy_process_group(group)
-
-
-def fate_of_others(trainer: pl.Trainer) -> str:
-    """How the processes that this one started ended, if any of them did; else nothing."""
-    launcher = trainer.strategy.launcher
-    if not isinstance(launcher, _SubprocessScriptLauncher):
-        return ""
-    found = []
-    for number, process in enumerate(launcher.procs, start=1):
-        try:
-            code = process.wait(timeout=_LAST_WORDS_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        found.append(f"rank {number} {how}")
-    return ", ".join(found)

@@ -13,6 +13,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anti_i2v_lit.lit.launching import RankLauncher
+
 # A rank that has finished waits for the others, which may have many photos to try again.
 _PATIENCE = datetime.timedelta(days=30)
 
@@ -30,6 +32,13 @@ class PhotoParallelStrategy(DDPStrategy):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"timeout": _PATIENCE, **options})
+
+    def _configure_launcher(self) -> None:
+        if self._start_method != "popen":
+            super()._configure_launcher()
+            return
+        assert self.cluster_environment is not None
+        self._launcher = RankLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def configure_ddp(self) -> None:
         """Wrap nothing."""

@@ -11,10 +11,11 @@ import pytest
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.data.folder import SourceFile
+from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.lit import datamodule
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import plan_groups
-from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
+from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings, load_settings
 from tests.conftest import fast_values
 from tests.lit.test_cloak_run import digests

@@ -8,8 +8,9 @@ import pytest
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import FILES, Claims, FolderInUse
 from anti_i2v_lit.data.folder import scan
+from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.lit.claiming import restricted, units_of
-from anti_i2v_lit.lit.run import EXIT_INTERRUPTED, cloak
+from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings
 from tests.data.shards.making import photo_bytes, samples, write
 
