@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.evaluation.purifier_files import files_digest
+from anti_i2v_lit.evaluation.purifier_files import weights_digest
 from anti_i2v_lit.ops.resize import Box
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
@@ -88,6 +88,6 @@ def purifications_named(names: Sequence[str], work_px: int) -> dict[str, Purific
 def identities_named(names: Sequence[str], work_px: int) -> Mapping[str, object]:
     """Label -> all that decides what `purifications_named` gives: settings, severity, weights."""
     return {
-        label: [dict(row.config or {}), row.severity, files_digest(row.config)]
+        label: [dict(row.config or {}), row.severity, weights_digest(row.config)]
         for label, row in rows_named(names, work_px).items()
     }

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anti_i2v_lit.checks import check_photos
+from anti_i2v_lit.purifications.taesd import load_tiny_encoder
 
 ENCODER_FILE = "taef2_encoder.pth"
 HOW_TO_GET = (
     f"It is {ENCODER_FILE} of github.com/madebyollin/taesd (MIT); put it into the weights folder"
 )
-_CHANNELS = 64
-_DOWNSAMPLING = (2, 6, 10)  # positions of the stride-2 convolutions
-_NORMALISED = (11, 12, 13)  # blocks with a group-normalised side branch
-_LAST = 14
-
-
-class TinyBlock(nn.Module):
-    """Three 3x3 convolutions around a skip, after an optional group-normalised 1x1 branch.
-
-    Args:
-        normalised: whether the branch exists.
-    """
-
-    def __init__(self, normalised: bool) -> None:
-        super().__init__()
-        width = _CHANNELS
-        self.conv = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-        self.pool: nn.Sequential | None = None
-        if normalised:
-            self.pool = nn.Sequential(
-                nn.Conv2d(width, 4 * width, 1, bias=False),
-                nn.GroupNorm(4, 4 * width),
-                nn.ReLU(),
-                nn.Conv2d(4 * width, width, 1, bias=False),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a map of the input's shape."""
-        if self.pool is not None:
-            x = x + self.pool(x)
-        return torch.relu(self.conv(x) + x)
+_CHANNELS = 32  # of FLUX.2's latents; the same author's encoders of other models have 4 or 16
 
 
 class ForeignEncoder:
@@ -71,14 +35,17 @@ class ForeignEncoder:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise ValueError(f"foreign encoder: expected a file, got {path}. {HOW_TO_GET}")
-        self.network = nn.Sequential(*(_layer(i) for i in range(_LAST + 1)))
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.network.load_state_dict({name: value.float() for name, value in state.items()})
-        except (RuntimeError, AttributeError, pickle.UnpicklingError) as error:
-            first = str(error).split("\n")[0]
-            raise ValueError(f"{path} is not TAEF2's encoder: {first}. {HOW_TO_GET}") from error
-        self.network.requires_grad_(False).eval()
+            network = load_tiny_encoder(path)
+        except ValueError as error:
+            raise ValueError(f"{path} is not TAEF2's encoder: {error}. {HOW_TO_GET}") from error
+        found = getattr(network[-1], "out_channels", 0)
+        if found != _CHANNELS:
+            raise ValueError(
+                f"{path} is not TAEF2's encoder: expected latents of {_CHANNELS} channels, got "
+                f"{found}. {HOW_TO_GET}"
+            )
+        self.network = network.requires_grad_(False).eval()
 
     @torch.no_grad()
     def encode(self, photos: Tensor) -> Tensor:
@@ -94,13 +61,3 @@ class ForeignEncoder:
                 f"{tuple(photos.shape[-2:])}"
             )
         return self.network(photos)
-
-
-def _layer(position: int) -> nn.Module:
-    if position == 0:
-        return nn.Conv2d(3, _CHANNELS, 3, padding=1)
-    if position in _DOWNSAMPLING:
-        return nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, stride=2, bias=False)
-    if position == _LAST:
-        return nn.Conv2d(_CHANNELS, 32, 3, padding=1)
-    return TinyBlock(position in _NORMALISED)

@@ -10,7 +10,7 @@ from anti_i2v_lit.checks import check_between, check_in
 from anti_i2v_lit.config import parse_config
 from anti_i2v_lit.evaluation.facts import PurificationFacts
 from anti_i2v_lit.evaluation.outcome import ALL_TIERS
-from anti_i2v_lit.evaluation.purifier_files import files_digest
+from anti_i2v_lit.evaluation.purifier_files import weights_digest
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
 from anti_i2v_lit.purifications.gauntlets import GAUNTLETS
@@ -41,7 +41,7 @@ class Entry:
     @property
     def identity(self) -> list[Any]:
         """All that decides what it does to a generator's photos: settings and weight files."""
-        return [self.node, files_digest(self.config)]
+        return [self.node, weights_digest(self.config)]
 
     @property
     def follows_view(self) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from anti_i2v_lit import purifications
-from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, model_digest
+from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, files_digest, model_digest
 from anti_i2v_lit.config import parse_config
 from anti_i2v_lit.purifications import PURIFICATIONS
 
@@ -24,8 +22,10 @@ _PACKAGED_AT = {
 }
 
 
-def files_digest(config: Mapping[str, Any] | None) -> str:
-    """SHA-256 over the weight files that a purification would load; "" where it loads none.
+def weights_digest(config: Mapping[str, Any] | None) -> str:
+    """Digest of the weight files that a purification would load; "" where it loads none.
+
+    Files are known as those of models are, by name, size and both ends (`files_digest`).
 
     Args:
         config: {name, <fields>}; None for the untouched file.
@@ -48,15 +48,4 @@ def _digest_at(name: str, place: str) -> str:
         return next(model_digest(n, EMBEDDED) for n, home in PACKAGED.items() if home == place)
     root = WEIGHTS / _PACKAGED_AT.get(name, name) if place == EMBEDDED else Path(place).expanduser()
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
-    named = tuple((str(f.relative_to(root)), f, f.stat().st_mtime_ns) for f in files)
-    return _digest_of(tuple(file for file in named if not file[0].endswith(".md")))
-
-
-@functools.lru_cache(maxsize=64)
-def _digest_of(files: tuple[tuple[str, Path, int], ...]) -> str:
-    """Of files with their times of change, so that it is asked often for little."""
-    state = hashlib.sha256()
-    for name, file, _ in files:
-        with file.open("rb") as stream:
-            state.update(f"{name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return state.hexdigest() if files else ""
+    return files_digest([file for file in files if file.suffix != ".md"])

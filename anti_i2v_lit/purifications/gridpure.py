@@ -9,24 +9,14 @@ import torch
 from torch import Tensor
 
 from anti_i2v_lit.checks import check_at_least, check_between
-from anti_i2v_lit.purifications.base import Purification
-from anti_i2v_lit.purifications.diffpure import check_timestep
-from anti_i2v_lit.purifications.diffusion import (
-    DiffusionModel,
-    diffuse_and_reverse,
-    load_diffusion,
-)
+from anti_i2v_lit.purifications.by_diffusion import DiffusionConfig, DiffusionPurification
+from anti_i2v_lit.purifications.diffusion import diffuse_and_reverse
 from anti_i2v_lit.purifications.tiles import tile_sums
-from anti_i2v_lit.purifications.working_size import (
-    DEFAULT_WORK_PX,
-    at_working_size,
-    check_work_px,
-    pad_to,
-)
+from anti_i2v_lit.purifications.working_size import pad_to
 
 
 @final
-class GridPure(Purification):
+class GridPure(DiffusionPurification):
     """Purify overlapping tiles with little noise, blend, and do it again and again.
 
     Every iteration runs DiffPure with `num_noise_steps` on tiles of the model's size that overlap
@@ -38,61 +28,44 @@ class GridPure(Purification):
     Source: Zhao et al. 2024, "Can Protective Perturbation Safeguard Personal Data from Being
     Exploited by Stable Diffusion?", arXiv 2312.00084, and its published program for the corners.
     There, tiles are 256 px of 512; here they are the packaged model's 64 px of 128.
-
-    Args:
-        config: settings.
-        model: already in memory; loaded by `config.model` if None.
     """
 
     @dataclass(kw_only=True)
-    class Config:
-        """Settings of the loop.
+    class Config(DiffusionConfig):
+        """Settings of the loop; see `DiffusionConfig` for the others.
 
         Attributes:
-            model: "embedded" for the packaged patch model, or a diffusers folder of a DDPM.
             num_iterations: iterations at severity 1; no unit.
             num_noise_steps: noise of an iteration, in steps of the model's schedule.
             num_steps: steps of each way back; the paper takes every one of the 10, two of them
                 cost a fifth and differ little; no unit.
             gamma: weight of the iteration's input in its result, in [0, 1].
-            work_px: shorter side during purification, pixels; 0 for the photo's own.
         """
 
-        model: str = "embedded"
         num_iterations: int = 20
         num_noise_steps: int = 10
         num_steps: int = 2
         gamma: float = 0.1
-        work_px: int = DEFAULT_WORK_PX
 
         def __post_init__(self) -> None:
-            for name in ("num_iterations", "num_noise_steps", "num_steps"):
-                check_at_least(getattr(self, name), 1, name)
+            super().__post_init__()
+            check_at_least(self.num_iterations, 1, "num_iterations")
+            check_at_least(self.num_noise_steps, 1, "num_noise_steps")
             check_between(self.gamma, 0.0, 1.0, "gamma")
-            check_work_px(self.work_px)
 
-    def __init__(self, config: Config, model: DiffusionModel | None = None) -> None:
-        self.config = config
-        self.model = model or load_diffusion(config.model)
-        check_timestep(config.num_noise_steps, self.model)
+    config: Config
 
     @property
-    def is_differentiable(self) -> bool:
-        """False: the loop keeps no graph."""
-        return False
+    def _largest_timestep(self) -> int:
+        return self.config.num_noise_steps
 
-    @torch.no_grad()
-    def _purify(self, photos: Tensor, severity: float, generator: torch.Generator) -> Tensor:
-        count = max(1, round(severity * self.config.num_iterations))
-
-        def change(small: Tensor) -> Tensor:
-            images = pad_to(2.0 * small - 1.0, (self.model.side_px, self.model.side_px))
-            for _ in range(count):
-                purified = self._iteration(images, generator)
-                images = (1.0 - self.config.gamma) * purified + self.config.gamma * images
-            return 0.5 * (images + 1.0)[..., : small.shape[-2], : small.shape[-1]]
-
-        return at_working_size(photos, self.config.work_px, 1, change)
+    def _change(self, images: Tensor, severity: float, generator: torch.Generator) -> Tensor:
+        height, width = images.shape[-2:]
+        images = pad_to(images, (self.model.side_px, self.model.side_px))
+        for _ in range(max(1, round(severity * self.config.num_iterations))):
+            purified = self._iteration(images, generator)
+            images = (1.0 - self.config.gamma) * purified + self.config.gamma * images
+        return images[..., :height, :width]
 
     def _iteration(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One pass over the grid and the corners of images at least as large as a tile."""

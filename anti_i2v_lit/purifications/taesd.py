@@ -8,12 +8,14 @@ change the size, and blocks of later variants (FLUX.2) have a group-normalised s
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 _LATENT_LIMIT = 3.0
 _POOL_GROUPS = 4
 _ENCODER, _DECODER = "_encoder.pth", "_decoder.pth"
@@ -63,10 +65,8 @@ class TinyAutoencoder(nn.Module):
 
     def __init__(self, encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.encoder = _sequence(encoder, enlarges=False)
+        self.encoder = _encoder(encoder)
         self.decoder = _sequence(decoder, enlarges=True)
-        self.encoder.load_state_dict({name: value.float() for name, value in encoder.items()})
-        self.decoder.load_state_dict({name: value.float() for name, value in decoder.items()})
 
     def forward(self, photos: Tensor) -> Tensor:
         """Photos [B, 3, H, W] in [0, 1] through both; may overshoot [0, 1]."""
@@ -88,15 +88,37 @@ def load_tiny(encoder: Path, decoder: Path) -> TinyAutoencoder:
     Raises:
         ValueError: they hold something else.
     """
+    return _loaded(TinyAutoencoder, encoder, decoder)
+
+
+def load_tiny_encoder(path: Path) -> nn.Sequential:
+    """Load an encoder alone, with `weights_only`: photos [B, 3, H, W] in [0, 1] to latents.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    return _loaded(_encoder, path)
+
+
+def _encoder(state: Mapping[str, Tensor]) -> nn.Sequential:
+    return _sequence(state, enlarges=False)
+
+
+def _loaded(make: Callable[..., M], *paths: Path) -> M:
     try:
-        states = [torch.load(p, map_location="cpu", weights_only=True) for p in (encoder, decoder)]
-        return TinyAutoencoder(*states)
+        states = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+        return make(*states)
     except (RuntimeError, AttributeError, LookupError, ValueError, pickle.UnpicklingError) as error:
         first = str(error).split("\n")[0]
-        raise ValueError(f"{encoder}: not a tiny autoencoder: {first}") from error
+        raise ValueError(f"{paths[0]}: not a tiny autoencoder: {first}") from error
 
 
 def _sequence(state: Mapping[str, Tensor], enlarges: bool) -> nn.Sequential:
+    """The network that a state dict says it belongs to, with these weights.
+
+    Raises:
+        RuntimeError, LookupError, ValueError: it says no such thing.
+    """
     positions = {int(name.split(".")[0]) for name in state}
     layers: list[nn.Module] = []
     for position in range(max(positions) + 1):
@@ -108,7 +130,9 @@ def _sequence(state: Mapping[str, Tensor], enlarges: bool) -> nn.Sequential:
             layers.append(nn.Upsample(scale_factor=2))
         else:
             layers.append(nn.ReLU())
-    return nn.Sequential(*layers)
+    network = nn.Sequential(*layers)
+    network.load_state_dict({name: value.float() for name, value in state.items()})
+    return network
 
 
 def _layer(state: Mapping[str, Tensor], position: int, enlarges: bool) -> nn.Module:

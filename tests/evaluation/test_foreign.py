@@ -73,3 +73,9 @@ def test_missing_and_wrong_files_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(ValueError, match="not TAEF2"):
         ForeignEncoder(tmp_path / "text.pth")
+
+
+def test_the_encoder_of_another_model_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), tmp_path / "taesd_encoder.pth")
+    with pytest.raises(ValueError, match="32 channels, got 4"):
+        ForeignEncoder(tmp_path / "taesd_encoder.pth")

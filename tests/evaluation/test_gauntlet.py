@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from anti_i2v_lit.checkpoints import files_digest
 from anti_i2v_lit.evaluation.gauntlet import Entry, entries
-from anti_i2v_lit.evaluation.purifier_files import WEIGHTS, files_digest
+from anti_i2v_lit.evaluation.purifier_files import WEIGHTS, weights_digest
 
 REMOVER = WEIGHTS / "remover" / "remover.safetensors"
 
@@ -38,18 +39,20 @@ def test_weights_are_in_the_identity(tmp_path: Path) -> None:
     before = entry(name="remover", path=str(mine)).identity
     mine.write_bytes(mine.read_bytes() + b" ")
     assert entry(name="remover", path=str(mine)).identity != before
-    assert entry(name="jpeg").identity[1] == "" == files_digest(None)
+    assert entry(name="jpeg").identity[1] == "" == weights_digest(None)
 
 
 @pytest.mark.parametrize("name", ["diffpure", "gridpure", "noisy_upscaling", "remover", "vae"])
 def test_packaged_weights_have_a_digest(name: str) -> None:
-    assert len(files_digest({"name": name})) == hashlib.sha256().digest_size * 2
+    assert len(weights_digest({"name": name})) == hashlib.sha256().digest_size * 2
 
 
-def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_a_digest_is_that_of_names_sizes_and_bytes(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     (folder / "vae").mkdir(parents=True)
     (folder / "vae" / "a.safetensors").write_bytes(b"one")
-    line = f"vae/a.safetensors {hashlib.sha256(b'one').hexdigest()}\n"
-    expected = hashlib.sha256(line.encode()).hexdigest()
-    assert files_digest({"name": "vae", "model": str(folder)}) == expected
+    (folder / "README.md").write_text("no weights")
+    # Both ends of a file this short are the whole of it.
+    expected = hashlib.sha256(b"a.safetensors 3\noneone").hexdigest()
+    assert weights_digest({"name": "vae", "model": str(folder)}) == expected
+    assert files_digest([folder / "vae" / "a.safetensors"]) == expected
