@@ -20,10 +20,11 @@ from anti_i2v_lit.surrogates.sharding import SHARDERS
 from anti_i2v_lit.surrogates.sharding.base import Sharder
 from anti_i2v_lit.surrogates.sharding.scratch import ConvertedInFiles
 
-PARITY = {
+# Every registered surrogate by ZeRO-3, and by whatever else is offered for it.
+PARITY = {name: ("zero3",) for name in SURROGATES.names()} | {
     "cogvideox": ("zero3", "zero3_offload", "fsdp2"),
-    "svd": ("zero3",),
     "ltx": ("zero3", "fsdp2"),
+    "open_sora": ("zero3", "fsdp2"),
 }
 _CPU = torch.device("cpu")
 

@@ -69,7 +69,8 @@ def test_a_rank_holds_its_half_at_every_moment(pair: list[dict[str, Any]], run: 
             assert memory["replicated"] < 0.01 * memory["whole"]
             # FSDP2 divides rows, of which some weights have an odd number.
             assert 0.49 < memory["shard"] / memory["whole"] < 0.52
-        assert found["units"] > 15 and found["largest"] < memory["whole"] / 7
+        # The smallest of the miniatures has few blocks, of which one is a fifth of it.
+        assert found["units"] > 15 and found["largest"] < memory["whole"] / 5
 
 
 def test_the_graph_keeps_no_gathered_weight_alive(pair: list[dict[str, Any]]) -> None:
