@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.data.shards.reading import Entry, ForwardReader, Shard, is_shard, open_shard
+from anti_i2v_lit.data.shards.reading import (
+    Entry,
+    ForwardReader,
+    Member,
+    Shard,
+    is_shard,
+    open_shard,
+)
 from anti_i2v_lit.ops.resize import Box, crop_resize
+from anti_i2v_lit.tars import DamagedTar
 
 VIDEO_SUFFIXES = frozenset({".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 _KEPT = 16  # clips kept decoded
@@ -110,13 +118,28 @@ def _videos(pattern: str) -> Iterator[_Video]:
     for place in map(str, reference_files(pattern)):
         if is_shard(place):
             shard = open_shard(place, ForwardReader())
-            for member in shard.members():
+            for member in _members(shard, place):
                 if member.is_file and _is_video(member.name):
                     name = f"{place}/{member.name}"
                     entry = Entry(name=member.name, offset=member.offset, size=member.size)
                     yield _Video(name=name, opened=partial(_member, shard, entry))
         else:
             yield _Video(name=place, opened=partial(str, place))
+
+
+def _members(shard: Shard, place: str) -> Iterator[Member]:
+    """The members of a tar.
+
+    Raises:
+        ValueError: it is damaged; says where and what to do.
+    """
+    try:
+        yield from shard.members()
+    except DamagedTar as error:
+        raise ValueError(
+            f"attack.references: {place} cannot be read as a tar: {error}; copy or make it again, "
+            "or leave it out"
+        ) from error
 
 
 def _is_video(name: str) -> bool:

@@ -14,6 +14,8 @@ from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.member import Member
 from anti_i2v_lit.seeds import generator_for
 
+CAPTION = ""
+"""Its caption, whose texts are embedded with those of the photos."""
 _KEY = "stand-in"
 
 
@@ -35,6 +37,7 @@ class StandIn:
             canvas=noise.to(loop.device),
             faces=(),
             budget_8bit=loop.config.budget_8bit,
+            caption=CAPTION,
         )
         loop.begin(self._job)
         for member in loop.members.values():

@@ -31,6 +31,7 @@ from anti_i2v_lit.surrogates.open_sora.sizes import (
     check_num_frames,
     view_size_of,
 )
+from anti_i2v_lit.surrogates.prompts import Prompting
 
 
 @dataclass(kw_only=True)
@@ -185,5 +186,5 @@ def _load(config: OpenSoraGeneratorConfig) -> OpenSoraParts:
     return OpenSoraParts(
         denoiser=load_denoiser(folder, dtype),
         vae=load_autoencoder(folder, dtype),
-        prompts=load_prompts(folder, dtype, ""),
+        prompts=load_prompts(folder, dtype, Prompting()),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.cloaking.peers import Peers
+from anti_i2v_lit.cloaking.stand_in import CAPTION
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.lit.cluster import whereabouts
 from anti_i2v_lit.lit.datamodule import GroupStream, LoadedPhoto, PhotoDataModule, WorkGroup
@@ -84,8 +85,9 @@ class CloakModule(pl.LightningModule):
         self._check_trainer()
         placement = placement_of(self.trainer, self.settings)
         peers, everyone = meet(placement)
-        with loading(self.settings):
-            views = everyone.together(lambda: self._build(placement, peers))
+        # Of the ranks that share photos one has them; all embed their captions.
+        texts = peers.from_leader(self._texts() if peers.leads else [])
+        views = everyone.together(lambda: self._build(placement, peers, texts))
         self._view_size = max(views, key=lambda size: size[0] * size[1])
         if is_sharded(self.settings):  # not before everybody has loaded
             self._convoys = Convoys(self.trainer, self.settings)
@@ -99,23 +101,25 @@ class CloakModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         return data.stream if isinstance(data, PhotoDataModule) else None
 
-    def _build(self, placement: Placement, peers: Peers) -> tuple[int, int]:
+    def _build(self, placement: Placement, peers: Peers, texts: Sequence[str]) -> tuple[int, int]:
         """Build the loop with this rank's surrogates; the size of their largest view."""
         device = self.trainer.strategy.root_device
         settings = self.settings
-        self._loop = build_loop(
-            seed=settings.seed,
-            attack=settings.attack,
-            space=settings.space,
-            surrogates=build_surrogates(
+        with loading(settings):
+            surrogates = build_surrogates(
                 settings.surrogates,
                 device,
                 settings.objectives,
                 waiting=settings.ensemble.waiting,
                 only=None if placement.members == 1 else [placement.member],
                 loaded_on="cpu" if is_sharded(settings) else None,
-                prompts=self._texts(),
-            ),
+                prompts=texts,
+            )
+        self._loop = build_loop(
+            seed=settings.seed,
+            attack=settings.attack,
+            space=settings.space,
+            surrogates=surrogates,
             framing=self.framing,
             device=device,
             ensemble=settings.ensemble,
@@ -126,10 +130,8 @@ class CloakModule(pl.LightningModule):
 
     def _texts(self) -> list[str]:
         """The texts of this rank's photos, as far as they are known before these are read."""
-        attack, stream = self.settings.attack, self._stream
-        own_captions = any("{caption}" in text for text in (attack.prompt, *attack.prompts))
-        captions = stream.captions() if own_captions and stream is not None else [""]
-        return [text for caption in captions for text in attack.texts_for(caption)]
+        stream = self._stream
+        return texts_beforehand(self.settings, () if stream is None else stream.captions())
 
     def _check_trainer(self) -> None:
         """Refuse a Trainer, made by a program, that would change results silently."""
@@ -319,6 +321,21 @@ class CloakModule(pl.LightningModule):
         for name, parameter in job.parameters.items():
             self.perturbations[_slot(job.key, name)] = parameter
         self.sign_descent.add_photo(job.parameters.values())
+
+
+def texts_beforehand(settings: Settings, captions: Iterable[str]) -> list[str]:
+    """All texts that a run can know before it reads its photos.
+
+    Args:
+        settings: of the run.
+        captions: of the photos; looked at only where a text has a place for them.
+    """
+    attack = settings.attack
+    if not any("{caption}" in text for text in (attack.prompt, *attack.prompts)):
+        return list(attack.texts_for(""))
+    # First, because memory holds only so many.
+    first = [CAPTION] if is_sharded(settings) else []
+    return [text for caption in (*first, *captions) for text in attack.texts_for(caption)]
 
 
 def _slot(key: str, name: str) -> str:

@@ -75,8 +75,7 @@ class CogVideoXSurrogate(LatentSurrogate):
         self, config: CogVideoXSurrogateConfig, parts: CogVideoXParts | None = None
     ) -> None:
         if parts is None:
-            dtype = torch_dtype(config.dtype)
-            parts = load_parts(config.path, dtype, config.prompt_cache, config.prompts)
+            parts = load_parts(config.path, torch_dtype(config.dtype), config.prompting())
         self._dtype = parts.transformer.dtype
         self._prompts = parts.prompts
         settings: Any = parts.transformer.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,8 @@ from anti_i2v_lit.checkpoints import COGVIDEOX, checkpoint_folder, quiet_loading
 from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
 from anti_i2v_lit.surrogates.prompts import (
-    PromptCache,
     PromptEmbedder,
+    Prompting,
     TextModel,
     text_model_key,
 )
@@ -53,9 +53,7 @@ class CogVideoXParts:
     prompts: PromptEmbedder
 
 
-def load_parts(
-    path: str, dtype: torch.dtype, prompt_cache: str, prompts: Sequence[str] = ()
-) -> CogVideoXParts:
+def load_parts(path: str, dtype: torch.dtype, prompting: Prompting) -> CogVideoXParts:
     """Load transformer and the encoder half of the autoencoder straight in `dtype`.
 
     Weights in that precision on disk stay mapped from their files until they are moved to a
@@ -64,8 +62,7 @@ def load_parts(
     Args:
         path: "embedded" or a local folder.
         dtype: of all weights.
-        prompt_cache: folder of prompt embeddings, or "" for memory only.
-        prompts: texts to embed before the transformer is loaded.
+        prompting: how texts are embedded; those it names are, before the transformer is loaded.
 
     Raises:
         ValueError: no such folder, or not a CogVideoX image-to-video folder.
@@ -73,9 +70,8 @@ def load_parts(
     folder = checkpoint_folder(path, COGVIDEOX)
     settings = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     check_in(str(settings.get("_class_name")), _SCHEDULERS, "CogVideoX scheduler class")
-    embedder = _embedder(folder, dtype, prompt_cache)
-    if prompts:
-        embedder.prepare(prompts)
+    embedder = _embedder(folder, dtype, prompting)
+    embedder.prepare(prompting.texts)
     with quiet_loading():
         transformer = CogVideoXTransformer3DModel.from_pretrained(
             folder,
@@ -111,15 +107,16 @@ def parts_of(pipeline: CogVideoXImageToVideoPipeline) -> CogVideoXParts:
     )
 
 
-def _embedder(folder: Path, dtype: torch.dtype, prompt_cache: str) -> PromptEmbedder:
+def _embedder(folder: Path, dtype: torch.dtype, prompting: Prompting) -> PromptEmbedder:
     settings: Any = CogVideoXTransformer3DModel.load_config(folder / "transformer")
     _check_image_to_video(settings, folder)
     max_tokens = settings["max_text_seq_length"]
-    cache = None
-    if prompt_cache:
-        key = text_model_key(folder, max_tokens, dtype)
-        cache = PromptCache(Path(prompt_cache).expanduser(), key)
-    return PromptEmbedder(partial(_load_text_model, folder, dtype), max_tokens, dtype, cache)
+    return prompting.embedder(
+        partial(_load_text_model, folder, dtype),
+        max_tokens,
+        dtype,
+        lambda: text_model_key(folder, max_tokens, dtype),
+    )
 
 
 def _load_text_model(folder: Path, dtype: torch.dtype) -> TextModel:

@@ -9,6 +9,7 @@ from anti_i2v_lit.checkpoints import torch_dtype
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.blocks import check_compile
+from anti_i2v_lit.surrogates.prompts import Prompting
 
 
 @dataclass(kw_only=True)
@@ -49,13 +50,32 @@ class PromptedConfig(LatentConfig):
     Attributes:
         prompt_cache: folder for prompt embeddings, so that the text encoder (0.7 to 11.4 GB) is
             not loaded again by the next run; "" for memory only.
-        prompts: texts to embed before the denoiser is loaded, besides those of the run, on the
-            GPU while nothing else lies there; others are embedded on the CPU when they come up,
-            so that the text encoder never lies beside the denoiser.
+        prompt_device: where the text encoder runs, "cpu" or "cuda". On the CPU it never lies
+            beside a denoiser, and is slow: seconds per text for the large ones. On the GPU, texts
+            that are known beforehand are embedded before this model's denoiser is loaded; for
+            others (captions of pipes and URLs) and for a second model of an ensemble there must be
+            room for both. It changes the last bits of embeddings, and cloaks with them.
+        prompts: texts to embed before the denoiser is loaded, besides those of the run.
     """
 
     prompt_cache: str = ""
+    prompt_device: str = "cpu"
     prompts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no model can take."""
+        super().__post_init__()
+        self.prompting()
+
+    def prompting(self) -> Prompting:
+        """How texts are embedded.
+
+        Raises:
+            ValueError: no such device.
+        """
+        return Prompting(
+            cache=self.prompt_cache, device=self.prompt_device, texts=tuple(self.prompts)
+        )
 
 
 class LatentSurrogate(Surrogate):

@@ -36,7 +36,7 @@ from anti_i2v_lit.surrogates.latent import LatentSurrogate, PromptedConfig
 from anti_i2v_lit.surrogates.ltx_networks import Grid, LTXEncoder, TappedLTXTransformer
 from anti_i2v_lit.surrogates.masked_text import Marked, split_mark
 from anti_i2v_lit.surrogates.parameterisation import Parameterisation, add_noise, target
-from anti_i2v_lit.surrogates.prompts import PromptCache, PromptEmbedder, text_model_key
+from anti_i2v_lit.surrogates.prompts import PromptEmbedder, Prompting, text_model_key
 from anti_i2v_lit.types import Condition, Denoised, Draw
 
 # The pipeline's own.
@@ -106,8 +106,7 @@ class LTXSurrogate(LatentSurrogate):
 
     def __init__(self, config: LTXSurrogateConfig, parts: LTXParts | None = None) -> None:
         if parts is None:
-            dtype = torch_dtype(config.dtype)
-            parts = load_parts(config.path, dtype, config.prompt_cache, config.prompts)
+            parts = load_parts(config.path, torch_dtype(config.dtype), config.prompting())
         self._dtype = parts.transformer.proj_in.weight.dtype
         self._prompts = parts.prompts
         settings: Any = parts.transformer.config
@@ -214,28 +213,25 @@ def _to_tokens(latents: Tensor) -> Tensor:
     return latents.movedim(2, -1).flatten(1, 3)
 
 
-def load_parts(
-    path: str, dtype: torch.dtype, prompt_cache: str, prompts: Sequence[str] = ()
-) -> LTXParts:
+def load_parts(path: str, dtype: torch.dtype, prompting: Prompting) -> LTXParts:
     """Load transformer and autoencoder straight in `dtype`; the latter without its decoder.
 
     Args:
         path: a local folder.
         dtype: of all weights.
-        prompt_cache: folder of prompt embeddings, or "" for memory only.
-        prompts: texts to embed before the transformer is loaded.
+        prompting: how texts are embedded; those it names are, before the transformer is loaded.
 
     Raises:
         ValueError: no such folder, or a file is missing.
     """
     folder = checkpoint_folder(path, LTX)
-    cache = None
-    if prompt_cache:
-        key = f"{text_model_key(folder, _MAX_TOKENS, dtype)} with mask"
-        cache = PromptCache(Path(prompt_cache).expanduser(), key)
-    embedder = _embedder(partial(_load_text_model, folder, dtype), dtype, cache)
-    if prompts:
-        embedder.prepare(prompts)
+    embedder = _embedder(
+        partial(_load_text_model, folder, dtype),
+        dtype,
+        prompting,
+        lambda: f"{text_model_key(folder, _MAX_TOKENS, dtype)} with mask",
+    )
+    embedder.prepare(prompting.texts)
     with quiet_loading():
         transformer = LTXVideoTransformer3DModel.from_pretrained(
             folder, subfolder="transformer", torch_dtype=dtype, local_files_only=True
@@ -259,18 +255,21 @@ def parts_of(pipeline: LTXImageToVideoPipeline) -> LTXParts:
         transformer=pipeline.transformer,
         vae=pipeline.vae,
         schedule=dict(pipeline.scheduler.config),
-        prompts=_embedder(load, pipeline.transformer.proj_in.weight.dtype, None),
+        prompts=_embedder(load, pipeline.transformer.proj_in.weight.dtype, Prompting()),
     )
 
 
 def _embedder(
-    load: Callable[[], tuple[Any, Any]], dtype: torch.dtype, cache: PromptCache | None
+    load: Callable[[], tuple[Any, Any]],
+    dtype: torch.dtype,
+    prompting: Prompting,
+    model_key: Callable[[], str] = str,
 ) -> PromptEmbedder:
     def load_marked() -> Any:
         tokenizer, encoder = load()
         return tokenizer, Marked(encoder, tokenizer.pad_token_id)
 
-    return PromptEmbedder(load_marked, _MAX_TOKENS, dtype, cache)
+    return prompting.embedder(load_marked, _MAX_TOKENS, dtype, model_key)
 
 
 def _load_text_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

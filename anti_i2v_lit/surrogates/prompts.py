@@ -1,8 +1,10 @@
 """Prompt embeddings: made once by a text encoder that is loaded for that and dropped again.
 
-The encoder never lies beside a denoiser in the memory of one device: texts that are known
-beforehand are embedded by `prepare`, on the GPU while nothing else lies there; a text that comes
-up later is embedded on the CPU. Of many texts, those that a disk holds leave the memory again.
+An embedding differs by its last bits from device to device, and a cloak with it. So the device
+follows from settings alone: not from whether a text was known beforehand, nor from what else lies
+in memory, both of which may be otherwise when a run is resumed or spread over other devices. On
+the CPU, the default, the encoder never lies beside a denoiser. Of many texts, those that a disk
+holds leave the memory again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import tempfile
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from anti_i2v_lit.checks import check_in
+from anti_i2v_lit.surrogates.sharding.scratch import conversions_in_memory
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
@@ -28,15 +34,9 @@ TextModel = tuple["PreTrainedTokenizerBase", "T5EncoderModel"]
 _MEMORY = 256  # texts kept in the CPU's memory; one of CogVideoX-5B takes 1.8 MB
 _PLACED = 32  # texts kept where they are used
 _SAMPLE_BYTES = 65536
-
-
-def encoder_device() -> torch.device:
-    """Where a text encoder may run: the GPU as long as nothing lies there, else the CPU.
-
-    A second model of an ensemble finds the first one's denoiser there.
-    """
-    empty = torch.cuda.is_available() and torch.cuda.memory_allocated() == 0
-    return torch.device("cuda" if empty else "cpu")
+_CPU = torch.device("cpu")
+_DEVICES = ("cpu", "cuda")
+_MANY_TEXTS, _LARGE_ENCODER = 16, 1_000_000_000  # texts, and weights, for which a CPU is slow
 
 
 class PromptCache:
@@ -102,6 +102,55 @@ def text_model_key(folder: Path, max_tokens: int, dtype: torch.dtype) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prompting:
+    """How a model's texts are embedded.
+
+    Attributes:
+        cache: folder of embeddings; "" to keep them in memory only.
+        device: where the text encoder runs, "cpu" or "cuda".
+        texts: to embed before the denoiser is loaded.
+    """
+
+    cache: str = ""
+    device: str = "cpu"
+    texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse another device."""
+        check_in(self.device, _DEVICES, "prompt_device")
+
+    def embedder(
+        self,
+        load: Callable[[], TextModel],
+        max_tokens: int,
+        dtype: torch.dtype,
+        model_key: Callable[[], str],
+    ) -> PromptEmbedder:
+        """Make the embedder of a model.
+
+        Args:
+            load: as for `PromptEmbedder`.
+            max_tokens: tokens a prompt is padded or cut to.
+            dtype: of the embeddings.
+            model_key: identity of the text encoder and of its settings; asked for only where
+                embeddings are kept on a disk, where those of each device are kept apart.
+
+        Raises:
+            ValueError: a GPU is asked for, and there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "prompt_device is 'cuda', and there is no GPU here; set prompt_device=cpu (which "
+                "changes the last bits of prompt embeddings, and cloaks with them)"
+            )
+        cache = None
+        if self.cache:
+            folder = Path(self.cache).expanduser()
+            cache = PromptCache(folder, f"{model_key()} on {self.device}")
+        return PromptEmbedder(load, max_tokens, dtype, cache, torch.device(self.device))
+
+
 class PromptEmbedder:
     """Texts to T5 embeddings, as the CogVideoX pipeline makes them: padded, without a mask.
 
@@ -110,6 +159,7 @@ class PromptEmbedder:
         max_tokens: tokens a prompt is padded or cut to.
         dtype: of the embeddings.
         cache: on disk; None keeps them in memory only.
+        device: where the text encoder runs, for all texts.
     """
 
     def __init__(
@@ -118,12 +168,14 @@ class PromptEmbedder:
         max_tokens: int,
         dtype: torch.dtype,
         cache: PromptCache | None = None,
+        device: torch.device = _CPU,
     ) -> None:
         self._load, self._max_tokens, self._dtype, self._cache = load, max_tokens, dtype, cache
+        self._device = device
         self._known: OrderedDict[str, Tensor] = OrderedDict()
         self._placed: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()
 
-    def prepare(self, prompts: Sequence[str], device: torch.device | None = None) -> None:
+    def prepare(self, prompts: Sequence[str]) -> None:
         """Make the embeddings of known texts, before they are needed one by one.
 
         The text encoder is loaded at most once, for the texts that neither memory nor disk holds,
@@ -132,7 +184,6 @@ class PromptEmbedder:
 
         Args:
             prompts: texts, in the order of their use.
-            device: where the text encoder runs; None for `encoder_device`.
         """
         new = [text for text in dict.fromkeys(prompts) if not self._has(text)]
         if self._cache is None and len(new) > _MEMORY:
@@ -143,13 +194,14 @@ class PromptEmbedder:
             )
             new = new[:_MEMORY]
         if new:
-            self._make(new, encoder_device() if device is None else device)
+            self._make(new)
 
     def embed(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """Return embeddings [B, max_tokens, D] on a device.
 
         The text encoder is loaded at most once per call, for the texts that neither memory nor
-        disk holds, runs on the CPU, and is released before the return.
+        disk holds, and is released before the return. `device` is where the embeddings go, not
+        where it runs.
         """
         found = {
             text: self._recall(text)
@@ -158,7 +210,7 @@ class PromptEmbedder:
         }
         new = [text for text, value in found.items() if value is None]
         if new:
-            self._make(new, torch.device("cpu"))
+            self._make(new)
             found |= {text: self._recall(text) for text in new}
         for text, value in found.items():
             assert value is not None, "made above"
@@ -180,26 +232,48 @@ class PromptEmbedder:
         return None if stored is None else stored.to(self._dtype)
 
     @torch.no_grad()
-    def _make(self, texts: Sequence[str], device: torch.device) -> None:
-        """Embed texts on a device; they are kept on disk, or else in the CPU's memory."""
+    def _make(self, texts: Sequence[str]) -> None:
+        """Embed texts; they are kept on disk, or else in the CPU's memory."""
         tokenizer, encoder = self._load()
-        nn.Module.to(encoder, device)
-        for text in texts:
-            tokens = tokenizer(
-                [text],
-                padding="max_length",
-                max_length=self._max_tokens,
-                truncation=True,
-                add_special_tokens=True,
-                return_tensors="pt",
-            ).input_ids
-            self._warn_if_cut(text, len(tokenizer(text).input_ids))
-            made = encoder(tokens.to(device))[0][0].to(self._dtype).cpu()
-            if self._cache is not None:
-                self._cache.put(text, made)
-            self._known[text] = made
-            while len(self._known) > _MEMORY:
-                self._known.popitem(last=False)
+        nn.Module.to(encoder, self._device)
+        self._warn_if_slow(encoder, len(texts))
+        with conversions_in_memory():
+            for text in texts:
+                self._keep(text, self._embedding(tokenizer, encoder, text))
+
+    def _embedding(
+        self, tokenizer: PreTrainedTokenizerBase, encoder: T5EncoderModel, text: str
+    ) -> Tensor:
+        tokens = tokenizer(
+            [text],
+            padding="max_length",
+            max_length=self._max_tokens,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        ).input_ids
+        self._warn_if_cut(text, len(tokenizer(text).input_ids))
+        made: Tensor = encoder(tokens.to(self._device))[0][0]
+        return made.to(self._dtype).cpu()
+
+    def _keep(self, text: str, made: Tensor) -> None:
+        if self._cache is not None:
+            self._cache.put(text, made)
+        self._known[text] = made
+        while len(self._known) > _MEMORY:
+            self._known.popitem(last=False)
+
+    def _warn_if_slow(self, encoder: nn.Module, num_texts: int) -> None:
+        if self._device.type != "cpu" or not torch.cuda.is_available() or num_texts < _MANY_TEXTS:
+            return
+        num_weights = sum(p.numel() for p in encoder.parameters())
+        if num_weights >= _LARGE_ENCODER:
+            warnings.warn(
+                f"{num_texts} prompts are embedded on the CPU by a text encoder of "
+                f"{num_weights / 1e9:.1f} billion weights; prompt_device=cuda is faster, and "
+                "prompt_cache keeps them for the next run",
+                stacklevel=2,
+            )
 
     def _warn_if_cut(self, text: str, num_tokens: int) -> None:
         if num_tokens > self._max_tokens:

@@ -19,6 +19,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from anti_i2v_lit.checkpoints import SVD, checkpoint_folder, only_variant, quiet_loading
 from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
+from anti_i2v_lit.surrogates.image_tower import load_image_tower
 
 _SCHEDULE = {
     "_class_name": "EulerDiscreteScheduler",
@@ -68,11 +69,11 @@ def load_parts(path: str, dtype: torch.dtype) -> SVDParts:
             variant=only_variant(folder / "unet"),
             local_files_only=True,
         )
-        image_encoder = CLIPVisionModelWithProjection.from_pretrained(
+        image_encoder = load_image_tower(
+            CLIPVisionModelWithProjection,
             folder / "image_encoder",
-            dtype=dtype,
-            variant=only_variant(folder / "image_encoder"),
-            local_files_only=True,
+            dtype,
+            only_variant(folder / "image_encoder"),
         )
         vae = load_without_decoder(
             AutoencoderKLTemporalDecoder, folder / "vae", dtype, only_variant(folder / "vae")

@@ -88,8 +88,7 @@ class WanSurrogate(LatentSurrogate):
                 self.layout,
                 torch_dtype(config.dtype),
                 torch_dtype(config.encoder_dtype),
-                config.prompt_cache,
-                config.prompts,
+                config.prompting(),
             )
         self._check_class(parts)
         self._prompts = parts.prompts

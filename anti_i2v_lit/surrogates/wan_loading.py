@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, UMT
 
 from anti_i2v_lit.checkpoints import Layout, checkpoint_folder, quiet_loading
 from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
+from anti_i2v_lit.surrogates.image_tower import load_image_tower
 from anti_i2v_lit.surrogates.masked_text import ZeroPadded
-from anti_i2v_lit.surrogates.prompts import PromptCache, PromptEmbedder, text_model_key
+from anti_i2v_lit.surrogates.prompts import PromptEmbedder, Prompting, text_model_key
 
 # The pipeline's own; the attention of Wan2.1 counts image tokens as all before the last 512.
 MAX_TOKENS = 512
@@ -52,8 +53,7 @@ def load_parts(
     layout: Layout,
     dtype: torch.dtype,
     encoder_dtype: torch.dtype,
-    prompt_cache: str,
-    prompts: Sequence[str] = (),
+    prompting: Prompting,
 ) -> WanParts:
     """Load the networks straight in their precision; the autoencoder without its decoder.
 
@@ -62,8 +62,7 @@ def load_parts(
         layout: what the folder should hold.
         dtype: of the transformer and of prompt embeddings.
         encoder_dtype: of the autoencoder and of the image encoder.
-        prompt_cache: folder of prompt embeddings, or "" for memory only.
-        prompts: texts to embed before the transformer is loaded.
+        prompting: how texts are embedded; those it names are, before the transformer is loaded.
 
     Raises:
         ValueError: no such folder, or a file is missing.
@@ -71,9 +70,8 @@ def load_parts(
     folder = checkpoint_folder(path, layout)
     index = json.loads((folder / "model_index.json").read_text())
     schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    embedder = _embedder_of(folder, dtype, prompt_cache)
-    if prompts:
-        embedder.prepare([prompt_clean(text) for text in prompts])
+    embedder = _embedder_of(folder, dtype, prompting)
+    embedder.prepare([prompt_clean(text) for text in prompting.texts])
     image_encoder = image_processor = None
     with quiet_loading():
         transformer = WanTransformer3DModel.from_pretrained(
@@ -81,8 +79,8 @@ def load_parts(
         )
         vae = load_without_decoder(AutoencoderKLWan, folder / "vae", encoder_dtype)
         if (folder / "image_encoder").is_dir():
-            image_encoder = CLIPVisionModel.from_pretrained(
-                folder / "image_encoder", dtype=encoder_dtype, local_files_only=True
+            image_encoder = load_image_tower(
+                CLIPVisionModel, folder / "image_encoder", encoder_dtype
             )
             image_processor = CLIPImageProcessor.from_pretrained(
                 folder / "image_processor", local_files_only=True
@@ -109,29 +107,33 @@ def parts_of(pipeline: WanImageToVideoPipeline) -> WanParts:
         transformer=pipeline.transformer,
         vae=pipeline.vae,
         schedule=dict(pipeline.scheduler.config),
-        prompts=_embedder(load, pipeline.transformer.patch_embedding.weight.dtype, None),
+        prompts=_embedder(load, pipeline.transformer.patch_embedding.weight.dtype, Prompting()),
         expand_timesteps=bool(settings.expand_timesteps),
         image_encoder=pipeline.image_encoder,
         image_processor=pipeline.image_processor,
     )
 
 
-def _embedder_of(folder: Path, dtype: torch.dtype, prompt_cache: str) -> PromptEmbedder:
-    cache = None
-    if prompt_cache:
-        key = f"{text_model_key(folder, MAX_TOKENS, dtype)} zero padded"
-        cache = PromptCache(Path(prompt_cache).expanduser(), key)
-    return _embedder(partial(_load_text_model, folder, dtype), dtype, cache)
+def _embedder_of(folder: Path, dtype: torch.dtype, prompting: Prompting) -> PromptEmbedder:
+    return _embedder(
+        partial(_load_text_model, folder, dtype),
+        dtype,
+        prompting,
+        lambda: f"{text_model_key(folder, MAX_TOKENS, dtype)} zero padded",
+    )
 
 
 def _embedder(
-    load: Callable[[], tuple[Any, Any]], dtype: torch.dtype, cache: PromptCache | None
+    load: Callable[[], tuple[Any, Any]],
+    dtype: torch.dtype,
+    prompting: Prompting,
+    model_key: Callable[[], str] = str,
 ) -> PromptEmbedder:
     def load_zero_padded() -> Any:
         tokenizer, encoder = load()
         return tokenizer, ZeroPadded(encoder, tokenizer.pad_token_id)
 
-    return PromptEmbedder(load_zero_padded, MAX_TOKENS, dtype, cache)
+    return prompting.embedder(load_zero_padded, MAX_TOKENS, dtype, model_key)
 
 
 def _load_text_model(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

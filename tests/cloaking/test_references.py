@@ -75,6 +75,47 @@ def test_what_cannot_be_used_stops_the_run_at_its_start(tmp_path: Path) -> None:
         ReferenceClips(str(tmp_path), 2, (8, 8))
 
 
+def damaged(path: Path, how: str) -> Path:
+    """A tar of one video and a text, cut off, overwritten, or no tar at all."""
+    video = film(path.parent / "whole.mkv", 100).read_bytes()
+    mode = "w:gz" if path.suffix == ".gz" else "w"
+    with tarfile.open(path, mode) as archive:
+        for name, content in (("000.mkv", video), ("000.txt", b"x" * 600)):
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+    whole = path.read_bytes()
+    second = 512 + -(-len(video) // 512) * 512
+    path.write_bytes(
+        {
+            "cut off": whole[: second + 100 if mode == "w" else len(whole) // 2],
+            "overwritten": whole[:second] + b"?" * 512 + whole[second + 512 :],
+            "no tar": b"not a tar at all" * 100,
+        }[how]
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("clips.tar", "cut off"),
+        ("clips.tar", "overwritten"),
+        ("clips.tar", "no tar"),
+        ("clips.tar.gz", "cut off"),
+    ],
+)
+def test_a_damaged_tar_is_named_with_the_remedy(tmp_path: Path, name: str, how: str) -> None:
+    path = damaged(tmp_path / name, how)
+    with pytest.raises(ValueError) as caught:
+        ReferenceClips(str(path), 2, (8, 8))
+    said = str(caught.value)
+    assert said.startswith(f"attack.references: {path} cannot be read as a tar: ")
+    assert said.endswith("copy or make it again, or leave it out")
+    reason = said.removeprefix(f"attack.references: {path} cannot be read as a tar: ")
+    assert len(reason.split(";")[0]) > 5
+
+
 def test_every_draw_takes_a_video(tmp_path: Path) -> None:
     for number, level in enumerate((60, 120, 180)):
         film(tmp_path / f"{number}.mkv", level, size=(32, 32))

@@ -17,6 +17,7 @@ from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.surrogates.cogvideox import CogVideoXSurrogate, CogVideoXSurrogateConfig
 from anti_i2v_lit.surrogates.cogvideox_loading import load_parts, parts_of
 from anti_i2v_lit.surrogates.encoder_loading import load_without_decoder
+from anti_i2v_lit.surrogates.prompts import Prompting
 
 
 def photos(count: int = 1) -> torch.Tensor:
@@ -94,7 +95,7 @@ def test_encoder_without_decoder_holds_the_published_weights(tmp_path: Path) -> 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's memory maps")
 def test_weights_stay_in_their_files_until_they_are_moved(tmp_path: Path) -> None:
     tiny_cogvideox().to(torch.bfloat16).save_pretrained(tmp_path)
-    parts = load_parts(str(tmp_path), torch.bfloat16, "")
+    parts = load_parts(str(tmp_path), torch.bfloat16, Prompting())
     for network in (parts.transformer, parts.vae):
         for name, weight in network.named_parameters():
             assert mapped_file(weight).endswith(".safetensors"), name

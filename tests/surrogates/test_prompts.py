@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from anti_i2v_lit.miniatures import TEXT_TOKENS, TEXT_WIDTH, tiny_cogvideox
+from anti_i2v_lit.surrogates.latent import PromptedConfig
 from anti_i2v_lit.surrogates.prompts import (
     PromptCache,
     PromptEmbedder,
-    encoder_device,
+    Prompting,
     text_model_key,
 )
+from anti_i2v_lit.surrogates.sharding.scratch import ConvertedInFiles
 
 CPU = torch.device("cpu")
 
@@ -61,10 +66,10 @@ def test_text_model_is_loaded_once_for_new_texts_only() -> None:
 def test_prepared_texts_need_no_encoder_later() -> None:
     loader = CountingLoader()
     prepared = embedder(loader)
-    prepared.prepare(["a cat", "smile", "a cat"], CPU)
+    prepared.prepare(["a cat", "smile", "a cat"])
     assert loader.calls == 1
     found = prepared.embed(["smile", "a cat"], CPU)
-    prepared.prepare(["smile"], CPU)
+    prepared.prepare(["smile"])
     assert loader.calls == 1
     assert torch.equal(found, embedder(CountingLoader()).embed(["smile", "a cat"], CPU))
 
@@ -78,22 +83,103 @@ def test_the_encoder_is_gone_when_its_texts_are_embedded() -> None:
         return pipeline.tokenizer, pipeline.text_encoder
 
     short_lived = PromptEmbedder(load, TEXT_TOKENS, torch.float32)
-    short_lived.prepare(["a cat"], CPU)
+    short_lived.prepare(["a cat"])
     short_lived.embed(["smile"], CPU)
     assert [encoder() for encoder in encoders] == [None, None]
 
 
-def test_texts_that_come_up_later_are_embedded_on_the_cpu() -> None:
-    pipeline = tiny_cogvideox()
-    seen: list[torch.device] = []
-    pipeline.text_encoder.register_forward_pre_hook(
-        lambda module, inputs: seen.append(inputs[0].device)
-    )
-    embedder = PromptEmbedder(
-        lambda: (pipeline.tokenizer, pipeline.text_encoder), TEXT_TOKENS, torch.float32
-    )
-    assert embedder.embed(["a cat"], torch.device("meta")).device.type == "meta"
-    assert seen == [CPU]
+class Elsewhere:
+    """A text model without weights that notes where it is run."""
+
+    def __init__(self) -> None:
+        self.devices: list[str] = []
+        self.calls = 0
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        return self.tokenize, Encoder()
+
+    def tokenize(self, texts: Any, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=self)
+
+    def __len__(self) -> int:
+        return 1
+
+    def to(self, device: torch.device) -> torch.Tensor:
+        self.devices.append(device.type)
+        return torch.zeros(1, 8, dtype=torch.long)
+
+
+class Encoder(nn.Module):
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor]:
+        hidden = torch.ones(1, 8, 4096, dtype=torch.bfloat16)
+        return (hidden.float().square(),)
+
+
+@pytest.mark.parametrize("allocated", [0, 512])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_device_follows_from_the_setting_alone(
+    monkeypatch: pytest.MonkeyPatch, allocated: int, device: str
+) -> None:
+    """Not from what lies on the GPU, nor from whether a text was known beforehand."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: allocated)
+    model = Elsewhere()
+    config = PromptedConfig(prompt_device=device)
+    made = config.prompting().embedder(model, 8, torch.float32, str)
+    made.prepare(["known beforehand"])
+    made.embed(["known beforehand", "came up later"], CPU)
+    assert model.devices == [device, device] and model.calls == 2
+
+
+def test_devices_keep_their_embeddings_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    model = Elsewhere()
+    for device in ("cpu", "cuda", "cpu", "cuda"):
+        asked = Prompting(cache=str(tmp_path), device=device)
+        asked.embedder(model, 8, torch.float32, lambda: "model").embed(["smile"], CPU)
+    assert model.devices == ["cpu", "cuda"]
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no GPU here; set prompt_device=cpu"):
+        Prompting(device="cuda").embedder(Elsewhere(), 8, torch.float32, str)
+    with pytest.raises(ValueError, match="Did you mean 'cuda'"):
+        PromptedConfig(prompt_device="cuda0")
+
+
+def test_many_texts_on_a_slow_device_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    encoder = Encoder()
+    encoder.weight = nn.Parameter(torch.zeros(1).expand(1 << 30), requires_grad=False)
+    made = PromptEmbedder(lambda: (Elsewhere().tokenize, encoder), 8, torch.float32)
+    made.prepare(["a", "b"])
+    with pytest.warns(UserWarning, match="32 prompts are embedded on the CPU by .* 1.1 billion"):
+        made.prepare([f"text {i}" for i in range(32)])
+
+
+def test_activations_are_not_converted_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text encoder runs while divided weights are loaded; its layers are no weights."""
+    in_files: list[int] = []
+    original = ConvertedInFiles._converted
+
+    def spy(self: ConvertedInFiles, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        in_files.append(tensor.numel())
+        return original(self, tensor, dtype)
+
+    monkeypatch.setattr(ConvertedInFiles, "_converted", spy)
+    made = PromptEmbedder(Elsewhere(), 8, torch.bfloat16)
+    with ConvertedInFiles(str(tmp_path)):
+        made.prepare(["a cat"])
+        made.embed(["smile"], CPU)
+        assert in_files == []
+        torch.ones(8, 4096, dtype=torch.bfloat16).float()
+    assert in_files == [8 * 4096], "weights still are"
 
 
 def test_disk_serves_the_next_run(tmp_path: Path) -> None:
@@ -109,7 +195,7 @@ def test_disk_serves_the_next_run(tmp_path: Path) -> None:
 def test_many_texts_are_embedded_together_and_wait_on_the_disk(tmp_path: Path) -> None:
     loader, texts = CountingLoader(), [f"text {i}" for i in range(300)]
     many = embedder(loader, PromptCache(tmp_path, "model"))
-    many.prepare(texts, CPU)
+    many.prepare(texts)
     assert loader.calls == 1 and len(list(tmp_path.iterdir())) == 300
     found = many.embed([texts[0], texts[299]], CPU)
     many.prepare(texts)
@@ -126,13 +212,6 @@ def test_without_a_disk_the_memory_bounds_what_is_prepared() -> None:
     assert loader.calls == 1
     many.embed(texts[299:], CPU)
     assert loader.calls == 2
-
-
-def test_a_filled_gpu_is_left_to_the_denoiser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for allocated, expected in ((0, "cuda"), (512, "cpu")):
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda size=allocated: size)
-        assert encoder_device().type == expected
 
 
 def test_a_torn_file_is_made_anew_with_a_warning(tmp_path: Path) -> None:

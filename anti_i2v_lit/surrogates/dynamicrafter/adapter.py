@@ -79,9 +79,7 @@ class DynamiCrafterSurrogate(LatentSurrogate):
     ) -> None:
         if parts is None:
             dtype = torch_dtype(config.dtype)
-            parts = load_encoding_parts(
-                config.path, config.size, dtype, config.prompt_cache, config.prompts
-            )
+            parts = load_encoding_parts(config.path, config.size, dtype, config.prompting())
         parts.first_stage.drop_decoder()
         self._settings, self._prompts = parts.settings, parts.prompts
         self._unet, self._first_stage = parts.unet, parts.first_stage

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from anti_i2v_lit.surrogates.dynamicrafter.settings import (
 )
 from anti_i2v_lit.surrogates.dynamicrafter.tokens import tokenizer_for
 from anti_i2v_lit.surrogates.dynamicrafter.unet import UNet
-from anti_i2v_lit.surrogates.prompts import PromptCache, PromptEmbedder
+from anti_i2v_lit.surrogates.prompts import PromptEmbedder, Prompting
 
 LAYOUT = Layout(
     packaged=PACKAGED["dynamicrafter"], needed=("model.*",), source="Doubiiu/DynamiCrafter_512"
@@ -95,11 +95,11 @@ def load_parts(path: str, size: int, dtype: torch.dtype) -> DynamiCrafterParts:
     Raises:
         ValueError: no such folder, not such a checkpoint, or settings that remain unknown.
     """
-    return _load(path, size, dtype, "", (), _drop_text)
+    return _load(path, size, dtype, Prompting(), _drop_text)
 
 
 def load_encoding_parts(
-    path: str, size: int, dtype: torch.dtype, prompt_cache: str, prompts: Sequence[str]
+    path: str, size: int, dtype: torch.dtype, prompting: Prompting
 ) -> DynamiCrafterParts:
     """Load a model without its decoder, which is not even read.
 
@@ -107,13 +107,12 @@ def load_encoding_parts(
         path: as for `load_parts`.
         size: as for `load_parts`.
         dtype: of all weights.
-        prompt_cache: folder of prompt embeddings, or "" for memory only.
-        prompts: texts to embed before the denoiser is loaded.
+        prompting: how texts are embedded; those it names are, before the denoiser is loaded.
 
     Raises:
         ValueError: as `load_parts`.
     """
-    return _load(path, size, dtype, prompt_cache, prompts, _drop_text_and_decoder)
+    return _load(path, size, dtype, prompting, _drop_text_and_decoder)
 
 
 def parts_of_state(
@@ -184,8 +183,7 @@ def _load(
     path: str,
     size: int,
     dtype: torch.dtype,
-    prompt_cache: str,
-    prompts: Sequence[str],
+    prompting: Prompting,
     reduce: Callable[[DynamiCrafter], None],
 ) -> DynamiCrafterParts:
     folder = checkpoint_folder(path, LAYOUT)
@@ -194,9 +192,6 @@ def _load(
     settings = _settings(folder, size, state)
     model = DynamiCrafter.on_meta(settings)
     checked = _checked(state, model, str(file))
-    cache = None
-    if prompt_cache:
-        cache = PromptCache(Path(prompt_cache).expanduser(), _identity(folder, file, dtype))
     load = partial(
         _text_model,
         settings,
@@ -204,8 +199,13 @@ def _load(
         partial(tokenizer_for, folder),
         dtype,
     )
-    embedder = PromptEmbedder(load, settings.clip.context_length, dtype, cache)
-    embedder.prepare(prompts)
+    embedder = prompting.embedder(
+        load,
+        settings.clip.context_length,
+        dtype,
+        partial(_identity, folder, file, dtype),
+    )
+    embedder.prepare(prompting.texts)
     reduce(model)
     return _parts(model, checked, dtype, embedder)
 

@@ -33,8 +33,8 @@ from anti_i2v_lit.surrogates.open_sora.stdit3 import STDiT3
 from anti_i2v_lit.surrogates.open_sora.temporal_vae import TemporalVAE
 from anti_i2v_lit.surrogates.open_sora.video_vae import SpatialVAE, VideoVAE
 from anti_i2v_lit.surrogates.prompts import (
-    PromptCache,
     PromptEmbedder,
+    Prompting,
     TextModel,
     text_model_key,
 )
@@ -148,20 +148,21 @@ def load_photo_encoder(folder: Path, dtype: torch.dtype) -> VideoVAE:
     return vae.eval()
 
 
-def load_prompts(folder: Path, dtype: torch.dtype, prompt_cache: str) -> PromptEmbedder:
+def load_prompts(folder: Path, dtype: torch.dtype, prompting: Prompting) -> PromptEmbedder:
     """Make the embedder of captions; the text encoder stays on disk until a text is new.
 
     Args:
         folder: from `model_folder`.
         dtype: of the embeddings.
-        prompt_cache: folder of prompt embeddings, or "" for memory only.
+        prompting: how texts are embedded.
     """
     max_words = int(_read(folder / DENOISER / "config.json").get("model_max_length", 300))
-    cache = None
-    if prompt_cache:
-        key = text_model_key(folder, max_words, dtype) + " masked, with its mask"
-        cache = PromptCache(Path(prompt_cache).expanduser(), key)
-    return PromptEmbedder(partial(_load_text_model, folder, dtype), max_words, dtype, cache)
+    return prompting.embedder(
+        partial(_load_text_model, folder, dtype),
+        max_words,
+        dtype,
+        lambda: text_model_key(folder, max_words, dtype) + " masked, with its mask",
+    )
 
 
 def _empty_autoencoder(folder: Path) -> VideoVAE:

@@ -186,10 +186,8 @@ def _later_frames(clips: Tensor) -> Tensor:
 
 def _load(config: OpenSoraSurrogateConfig) -> OpenSoraParts:
     folder, dtype = model_folder(config.path), torch_dtype(config.dtype)
-    prompts = load_prompts(folder, dtype, config.prompt_cache)
-    captions = [caption_of(text, config.aesthetic_score) for text in config.prompts]
-    if captions:
-        prompts.prepare(captions)
+    prompts = load_prompts(folder, dtype, config.prompting())
+    prompts.prepare([caption_of(text, config.aesthetic_score) for text in config.prompts])
     return OpenSoraParts(
         denoiser=load_denoiser(folder, dtype),
         vae=load_photo_encoder(folder, dtype),

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -26,6 +28,28 @@ _CASTS: Mapping[Any, torch.dtype | None] = {
     Tensor.bfloat16: torch.bfloat16,
     Tensor.half: torch.float16,
 }
+
+
+class _Suspension(threading.local):
+    """How many `conversions_in_memory` this thread is within."""
+
+    depth = 0
+
+
+_SUSPENSION = _Suspension()
+
+
+@contextmanager
+def conversions_in_memory() -> Iterator[None]:
+    """Suspend `ConvertedInFiles` in this thread: for networks that run while others load.
+
+    Their activations are converted in every layer; each would make, fill and map a file.
+    """
+    _SUSPENSION.depth += 1
+    try:
+        yield
+    finally:
+        _SUSPENSION.depth -= 1
 
 
 @final
@@ -53,7 +77,7 @@ class ConvertedInFiles(TorchFunctionMode):
             ValueError: no room for the file.
         """
         options = dict(kwargs or {})
-        if func in _CASTS:
+        if func in _CASTS and not _SUSPENSION.depth:
             dtype = _CASTS[func] or _dtype_asked(args, options)
             if dtype is not None and _is_large_conversion(args[0], dtype):
                 return self._converted(args[0], dtype)

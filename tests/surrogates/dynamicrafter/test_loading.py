@@ -24,6 +24,7 @@ from anti_i2v_lit.surrogates.dynamicrafter.settings import (
     parse_settings,
 )
 from anti_i2v_lit.surrogates.parameterisation import Parameterisation
+from anti_i2v_lit.surrogates.prompts import Prompting
 
 State = dict[str, torch.Tensor]
 
@@ -134,7 +135,7 @@ def test_unknown_sizes_are_refused(state: State, tmp_path: Path) -> None:
 
 
 def test_surrogate_holds_no_decoder_and_no_text_and_generator_parts_do(tiny_folder: Path) -> None:
-    lean = load_encoding_parts(str(tiny_folder), 0, torch.bfloat16, "", ())
+    lean = load_encoding_parts(str(tiny_folder), 0, torch.bfloat16, Prompting())
     names = [*lean.first_stage.state_dict(), *lean.embedder.state_dict()]
     assert not [n for n in names if "decoder" in n or "token_embedding" in n]
     assert {p.dtype for p in lean.unet.parameters()} == {torch.bfloat16}
@@ -147,7 +148,7 @@ def test_weights_stay_mapped_from_the_file(tiny_folder: Path) -> None:
     maps = Path("/proc/self/maps")
     if not maps.is_file():
         pytest.skip("no memory map to look at")
-    parts = load_encoding_parts(str(tiny_folder), 0, torch.float32, "", ())
+    parts = load_encoding_parts(str(tiny_folder), 0, torch.float32, Prompting())
     address = next(parts.unet.parameters()).data_ptr()
     line = next(
         line
