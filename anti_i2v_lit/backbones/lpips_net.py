@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lpips
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 BACKBONE = Path(__file__).with_name("lpips_alexnet_fp16.safetensors")
+_DRAWS = (nn.init.kaiming_uniform_, nn.init.uniform_)  # of linear layers and convolutions
 MIN_SIDE = 64  # pixels; AlexNet's last convolution has nothing to see below about this size
 
 
@@ -30,8 +34,7 @@ def load_lpips(backbone: Path = BACKBONE) -> lpips.LPIPS:
     """
     if not backbone.is_file():
         raise ValueError(f"LPIPS backbone: expected a file, got {backbone}; reinstall the package")
-    # Building draws random weights first; the caller's random state must not notice.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with _NothingDrawn(), warnings.catch_warnings():
         # torchvision's deprecation note concerns an argument that lpips passes.
         warnings.simplefilter("ignore", category=UserWarning)
         network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
@@ -45,6 +48,25 @@ def load_lpips(backbone: Path = BACKBONE) -> lpips.LPIPS:
         state[name] = source[key].float()
     network.net.load_state_dict(state)
     return network.requires_grad_(False).eval()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """New layers keep the memory they find: AlexNet would draw 61 million numbers, to be replaced.
+
+    So the caller's random state is left alone as well.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func in _DRAWS:
+            return options["tensor"]
+        return func(*args, **options)
 
 
 def lpips_distance(network: lpips.LPIPS, first: Tensor, second: Tensor) -> Tensor:

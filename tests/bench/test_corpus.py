@@ -12,6 +12,7 @@ from PIL import Image
 
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.verify import verify
+from anti_i2v_lit.bench import watching
 from anti_i2v_lit.bench.corpus_inputs import SIZE, fill_up, write_corpus
 from anti_i2v_lit.bench.corpus_page import Stage, page
 from anti_i2v_lit.bench.free_surrogate import FreeConfig, FreeSurrogate, offer
@@ -38,12 +39,30 @@ def test_stand_ins_stand_up_to_verify(tmp_path: Path) -> None:
     assert len(Ledger(out).finished()) == 5
 
 
-def test_a_program_is_watched_with_its_children_and_stopped_at_its_limit(tmp_path: Path) -> None:
-    child = "import time; block = bytearray(80_000_000); time.sleep(60)"
+class Clock:
+    """Stands still until a file is there; at the second look after that, an hour has passed."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.looks = file, 0
+
+    def monotonic(self) -> float:
+        self.looks += self.file.exists()
+        return 3600.0 if self.looks > 1 else 0.0
+
+
+def test_a_program_is_watched_with_its_children_and_stopped_at_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    child = (
+        "import pathlib, time; block = bytearray(80_000_000); "
+        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+    )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     words = [sys.executable, "-c", parent]
+    monkeypatch.setattr(watching, "time", Clock(ready))
     seen = watch(words, os.environ, tmp_path / "log", lambda: 7, 0.2, limit_seconds=6.0)
-    assert seen.code == -15 and 6.0 <= seen.seconds < 50
+    assert seen.code == -15 and seen.seconds == 3600.0
     assert max(sample.rss_bytes for sample in seen.samples) > 80e6
     assert {sample.done for sample in seen.samples} == {7}
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import re
-import subprocess
-import sys
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 
+from anti_i2v_lit.bench import bookkeeping, memory
 from anti_i2v_lit.bench.bookkeeping import Bookkeeping, measure_scan
 from anti_i2v_lit.bench.memory import Memory
 from anti_i2v_lit.bench.plain_loop import PlainLoop
 from anti_i2v_lit.bench.speed import Pace, Speed, run_product
 from anti_i2v_lit.bench.subjects import jobs_of, loop_of
 from anti_i2v_lit.cli.main import main
-from anti_i2v_lit.settings import Settings, load_settings
+from anti_i2v_lit.settings import Settings, load_settings, resolve
 from tests.conftest import fast_values
 
 
@@ -29,8 +32,23 @@ def words(checkpoint: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.fixture
+def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small photos, and one of the two processes whose memory is measured: the other is as it."""
+    monkeypatch.setattr(bookkeeping, "SIDE_PX", 256)
+    in_a_process = memory._growth
+
+    def growth(variant: str, settings: Path, num_photos: int) -> float:
+        if variant == "plain":
+            return in_a_process(variant, settings, num_photos)
+        plain = json.loads(settings.read_text(encoding="utf-8"))
+        return float(memory.growth_bytes(variant, resolve(plain), num_photos))
+
+    monkeypatch.setattr(memory, "_growth", growth)
+
+
 def test_every_part_is_in_the_table(
-    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    quicker: None, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["--steps", "2", "--photos", "2", "--batch-size", "2", "--rows", "200"]
     assert main(["bench", *small, *words(tiny_checkpoint)]) == 0
@@ -101,30 +119,33 @@ def test_the_plain_loop_pays_for_what_it_should(
     assert len(denoised) == 3 * 3  # the cloak, the anchor and the clean photo at every step
 
 
-HOLDS = """
-import torch
-from anti_i2v_lit.bench import memory
-before = memory._resident_peak(restart=True)
-held = torch.ones(50 * 2**20, dtype=torch.uint8)
-del held
-grown = memory._resident_peak(restart=False) - before
-print(grown, memory._resident_peak(restart=True) - before)
-"""
+def holds(pipe: Connection) -> None:
+    """Hold 50 MiB for a moment, and tell how far memory grew then and afterwards."""
+    before = memory._resident_peak(restart=True)
+    held = torch.ones(50 * 2**20, dtype=torch.uint8)
+    del held
+    grown = memory._resident_peak(restart=False) - before
+    pipe.send((grown, memory._resident_peak(restart=True) - before))
 
 
 def test_memory_sees_what_a_process_held() -> None:
-    # A process of its own: here earlier tests left free memory that would be used again.
-    found = subprocess.run(
-        [sys.executable, "-c", HOLDS], capture_output=True, text=True, check=True
-    )
-    grown, left = (int(word) for word in found.stdout.split())
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+    process = fork.Process(target=holds, args=(theirs,))
+    process.start()
+    theirs.close()
+    grown, left = ours.recv()
+    process.join()
     assert 45 * 2**20 < grown < 80 * 2**20
     assert left < 20 * 2**20
 
 
 def test_a_finished_archive_is_scanned(tmp_path: Path) -> None:
+    began = time.perf_counter()
     found = measure_scan(2500, tmp_path)
-    assert found.num_rows == 2500 and 0 < found.ledger_seconds < 10
+    whole = time.perf_counter() - began
+    assert found.num_rows == 2500
+    assert 0 < found.ledger_seconds < whole and 0 < found.input_seconds < whole
 
 
 def test_ratios() -> None:
