@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from anti_i2v_lit.archive.files import STATE_FOLDER, sync_folder, write_whole
+from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
 
 _SUFFIX = ".safetensors"
 _DAMAGED_SUFFIX = ".damaged"
@@ -111,11 +111,11 @@ class InFlightStore:
         return sorted(found, key=lambda glimpse: glimpse.keys)
 
     def discard(self, keys: tuple[str, ...]) -> None:
-        """Forget a group; nothing happens when it is not there."""
-        path = self._path(keys)
-        if path.exists():
-            path.unlink(missing_ok=True)
-            sync_folder(self._folder)
+        """Forget a group; nothing happens when it is not there.
+
+        One that a power cut brings back does no harm: its photos have their rows.
+        """
+        self._path(keys).unlink(missing_ok=True)
 
     def _path(self, keys: tuple[str, ...]) -> Path:
         if isinstance(keys, str) or not keys:

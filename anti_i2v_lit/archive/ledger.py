@@ -48,6 +48,7 @@ class Ledger:
         self._offset = 0
         self._lines = 0
         self._inode: int | None = None
+        self._unsynced = False
 
     @property
     def path(self) -> Path:
@@ -115,8 +116,25 @@ class Ledger:
         return {key for key, output in cloaked.items() if output in there}
 
     def append(self, row: Row) -> None:
-        """Add one line and wait until it is on the disk.
+        """Add one line and wait until it is on the disk; see `add`."""
+        self.add(row)
+        self.sync()
 
+    def sync(self) -> None:
+        """Wait until the lines that were added are on the disk."""
+        if not self._unsynced:
+            return
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._unsynced = False
+
+    def add(self, row: Row) -> None:
+        """Add one line, which others see at once and a killed process leaves whole.
+
+        After a power cut it is there only if `sync` returned; several lines share one wait.
         A row that says what the last one of its photo says already is not repeated, nor is that
         of a lost cloak that was made again with the same bytes.
 
@@ -138,8 +156,11 @@ class Ledger:
             self._check_retry(row)
             if self._says_already(row):
                 return
-            _write_all(descriptor, encode_row(row))
-            os.fsync(descriptor)
+            line, state = encode_row(row), os.fstat(descriptor)
+            _write_all(descriptor, line)
+            self._unsynced = True
+            if (state.st_ino, state.st_size) == (self._inode, self._offset):
+                self._place(row.key, line)  # by the caller's text, which is in memory already
         finally:
             os.close(descriptor)
         if is_new:
@@ -194,6 +215,9 @@ class Ledger:
             key = decode_row(line).key
         except ValueError as error:
             raise ValueError(f"{self._path}, line {self._lines + 1}: {error}") from error
+        self._place(key, line)
+
+    def _place(self, key: str, line: bytes) -> None:
         self._begins[key] = self._offset
         self._lines += 1
         self._offset += len(line)

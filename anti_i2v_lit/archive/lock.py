@@ -1,28 +1,21 @@
 """What a run holds of a folder: shards, or all photos outside shards; nobody else writes those.
 
-A claim is a file `<unit>.<generation>`, made by a hard link, which exactly one process can make.
-The highest generation counts and is never removed, so taking over from a dead run is the same
-single step as claiming something free: making the next generation.
+`claim_files` says how a claim is made; whether its owner lives is told by `runs`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import hashlib
-import json
-import os
+import shutil
 import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
+from anti_i2v_lit.archive.claim_files import ClaimFiles, old_claims, old_tokens
 from anti_i2v_lit.archive.runs import (
     LEASE_SECONDS,
     Owner,
@@ -40,23 +33,10 @@ _START_SECONDS = 600.0
 _RETRY_SECONDS = 0.1
 # File systems mounted without locks (Lustre without -o flock, some FUSE) answer with these.
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-# What file systems without hard links answer.
-_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FolderInUse(ValueError):
     """Another run holds what this one needs; the message names its process, host and job."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Head:
-    """The claim that counts for a unit; an empty token: given back."""
-
-    generation: int
-    token: str
-
-
-_FREE = _Head(generation=0, token="")
 
 
 class Claims:
@@ -74,18 +54,23 @@ class Claims:
         place: Workplace | None = None,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        self._folder = folder
-        self._claims = folder / STATE_FOLDER / "claims"
+        self._folder, self._files = folder, ClaimFiles(folder)
         self._place, self._lease_seconds = place or Workplace(), lease_seconds
         self._record = RunRecord(folder, self._place, lease_seconds, self._after_silence)
-        self._held: dict[str, str] = {}
+        self._held: dict[str, int] = {}
         self._stack = ExitStack()
         self.lost = False
 
     def __enter__(self) -> Claims:
-        """Register the run."""
-        self._claims.mkdir(parents=True, exist_ok=True)
-        self._stack.enter_context(self._record)
+        """Register the run.
+
+        Raises:
+            FolderInUse: a run of an earlier version of this program works on the folder.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._record)
+            self._replace_old_claims()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -120,8 +105,7 @@ class Claims:
         try:
             yield
         finally:
-            generation = self._held.pop(_STARTING)
-            write_whole(self._claims / generation, _content(_STARTING, ""))
+            self._files.give_back(_STARTING, self._held.pop(_STARTING))
 
     def claim(self, units: Sequence[str]) -> dict[str, Owner]:
         """Take what is free, or was held by a dead run; returns the owners of the rest.
@@ -133,7 +117,8 @@ class Claims:
         while True:
             others = self._take(units)
             known = {unit: owner for unit, owner in others.items() if owner is not None}
-            silent = [owner for owner in known.values() if self._is_silent(owner, first_seen)]
+            owners = {owner.token: owner for owner in known.values()}
+            silent = [owner for owner in owners.values() if self._is_silent(owner, first_seen)]
             if len(known) == len(others) and not silent:
                 return known
             time.sleep(_RETRY_SECONDS)
@@ -146,8 +131,8 @@ class Claims:
 
     def still_held(self) -> bool:
         """Whether nobody has taken anything over from this run."""
-        heads = self._heads()
-        return all(heads.get(_name(unit), _FREE).token == self.owner.token for unit in self._held)
+        mine = self.owner.token
+        return all(self._files.head(unit, 0.0).token == mine for unit in self._held)
 
     def _after_silence(self) -> None:
         self.lost = self.lost or not self.still_held()
@@ -165,108 +150,60 @@ class Claims:
         Returns:
             The owner of each unit that could not be had; None where it changed hands meanwhile.
         """
-        now, heads = self._record.touch(), self._heads()
+        now = self._record.touch()
         living: dict[str, Owner | None] = {"": None}
         others: dict[str, Owner | None] = {}
-        tried = []
         for unit in [unit for unit in units if unit not in self._held]:
-            head = heads.get(_name(unit), _FREE)
+            head = self._files.head(unit, now - self._lease_seconds)
+            if head.token is None:
+                others[unit] = None
+                continue
             if head.token not in living:
                 living[head.token] = self._living(head.token, now)
             if living[head.token] is not None:
                 others[unit] = living[head.token]
                 continue
-            self._link(f"{_name(unit)}.{head.generation + 1}", unit)
-            tried.append(unit)
-        heads = self._heads() if tried else heads
-        for unit in tried:
-            head = heads[_name(unit)]
+            self._files.make(unit, head.number + 1, self.owner.token)
+            head = self._files.head(unit, now - self._lease_seconds)
             if head.token == self.owner.token:
-                self._held[unit] = f"{_name(unit)}.{head.generation}"
-                self._remove_below(_name(unit), head.generation)
+                self._held[unit] = head.number
+                self._files.remove_below(unit, head.number)
             else:
                 others[unit] = self._living(head.token, now)
         return others
 
-    def _living(self, token: str, now: float) -> Owner | None:
+    def _living(self, token: str | None, now: float) -> Owner | None:
         known = read_record(self._folder, token) if token else None
         return known[0] if known is not None and self._lives(*known, now) else None
 
     def _lives(self, owner: Owner, touched: float, now: float) -> bool:
         return lives(owner, touched, now, self._lease_seconds, self._place)
 
-    def _link(self, name: str, unit: str) -> None:
-        """Make a claim file, whole, unless somebody else has made it."""
-        content = _content(unit, self.owner.token)
-        temporary = self._claims / f".{uuid.uuid4().hex}"
-        temporary.write_bytes(content)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, self._claims / name)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # Memory cards and the like: exclusive as well, but not whole from the first moment.
-            with contextlib.suppress(FileExistsError), (self._claims / name).open("xb") as stream:
-                stream.write(content)
-        finally:
-            temporary.unlink()
-
-    def _heads(self) -> dict[str, _Head]:
-        """Name of a unit -> the claim that counts."""
-        highest: dict[str, int] = {}
-        for name in os.listdir(self._claims):
-            unit, _, generation = name.partition(".")
-            if unit and generation.isdigit():
-                highest[unit] = max(highest.get(unit, 0), int(generation))
-        return {
-            unit: _Head(generation=number, token=self._token(f"{unit}.{number}"))
-            for unit, number in highest.items()
-        }
-
-    def _token(self, name: str) -> str:
-        try:
-            return str(json.loads((self._claims / name).read_text())["token"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-
-    def _remove_below(self, unit: str, generation: int) -> None:
-        for number in range(generation - 1, 0, -1):
-            try:
-                (self._claims / f"{unit}.{number}").unlink()
-            except FileNotFoundError:
-                return  # all lower ones were removed when this one was made
-
-
-def _name(unit: str) -> str:
-    """A file name for a unit, whose own name may be too long."""
-    return hashlib.sha256(unit.encode(errors="surrogateescape")).hexdigest()[:24]
-
-
-def _content(unit: str, token: str) -> bytes:
-    return json.dumps({"unit": unit, "token": token}).encode()
+    def _replace_old_claims(self) -> None:
+        """Leave behind the claims of an earlier layout, unless one of their runs still lives."""
+        if not old_claims(self._folder).is_dir():
+            return
+        now = self._record.touch()
+        for token in sorted(old_tokens(self._folder)):
+            owner = self._living(token, now)
+            if owner is not None:
+                raise FolderInUse(
+                    f"{self._folder} is in use by an earlier version of this program ({owner}), "
+                    "which does not see the claims of this one. Wait until it ends, or stop it; "
+                    f"one that was killed counts as dead after {self._lease_seconds:.0f} seconds"
+                )
+        warnings.warn(
+            f"{self._folder}: claims of an earlier version of this program are removed, since "
+            "none of its runs lives; do not start that version on this folder again",
+            stacklevel=3,
+        )
+        shutil.rmtree(old_claims(self._folder), ignore_errors=True)
 
 
 def held_by(folder: Path) -> Mapping[str, list[str]]:
     """Token of a run -> the units that it holds or held last; for reports."""
-    claims = folder / STATE_FOLDER / "claims"
-    found: dict[str, tuple[int, str, str]] = {}
-    try:
-        names = os.listdir(claims)
-    except FileNotFoundError:
-        return {}
-    for name in names:
-        unit, _, generation = name.partition(".")
-        if not unit or not generation.isdigit():
-            continue
-        try:
-            known = json.loads((claims / name).read_text())
-            entry = (int(generation), str(known["token"]), str(known["unit"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found[unit] = max(found.get(unit, entry), entry)
     held: dict[str, list[str]] = {}
-    for _, token, unit in sorted(found.values()):
+    for unit, token in ClaimFiles(folder).all():
         if token and unit != _STARTING:
             held.setdefault(token, []).append(unit)
     return {token: sorted(units) for token, units in held.items()}

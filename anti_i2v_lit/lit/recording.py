@@ -14,7 +14,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import FileWriter
+from torch.utils.tensorboard.summary import image
 
 from anti_i2v_lit.archive.paths import logs_folder
 from anti_i2v_lit.archive.row import Row
@@ -59,7 +61,7 @@ class RunRecorder(pl.Callback):
         self._out, self._pace = out, pace
         self.every, self.shown, self.residual_gain = every, shown, residual_gain
         self._file: MetricsFile | None = None
-        self._board: SummaryWriter | None = None
+        self._board: FileWriter | None = None
         self._place: dict[str, Any] = {}
         self._device = torch.device("cpu")
         self._steps = 0
@@ -74,7 +76,7 @@ class RunRecorder(pl.Callback):
         folder = logs_folder(self._out) / name / f"rank-{trainer.global_rank:04d}"
         self._device = trainer.strategy.root_device
         self._file = MetricsFile(folder / "metrics.csv", COLUMNS)
-        self._board = SummaryWriter(str(folder))
+        self._board = FileWriter(str(folder))
 
     def on_train_batch_end(
         self,
@@ -164,16 +166,21 @@ class RunRecorder(pl.Callback):
         return gauges
 
     def _scalars(self, group: str, values: Mapping[str, float | None], at: int) -> None:
+        """One event for all of them: every event opens the file, in TensorBoard's own writer."""
         assert self._board is not None
-        for name, value in values.items():
-            if value is not None:
-                self._board.add_scalar(f"{group}/{name}", value, at)
+        found = [
+            Summary.Value(tag=f"{group}/{name}", simple_value=value)
+            for name, value in values.items()
+            if value is not None
+        ]
+        self._board.add_summary(Summary(value=found), at)
 
     def _picture(self, job: PhotoJob, cloak: torch.Tensor) -> None:
         assert self._board is not None
         residual = (0.5 + self.residual_gain * (cloak - job.canvas[0])).clamp(0, 1)
         strip = torch.cat([job.canvas[0], cloak.clamp(0, 1), residual], dim=-1).cpu()
-        self._board.add_image(f"{_tag(job.key)}/photo_cloak_residual", strip, job.attempt)
+        name = f"{_tag(job.key)}/photo_cloak_residual"
+        self._board.add_summary(image(name, strip, dataformats="CHW"), job.attempt)
 
 
 def _run_name(place: Mapping[str, Any]) -> str:

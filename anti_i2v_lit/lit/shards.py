@@ -21,8 +21,8 @@ from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import try_lock
 from anti_i2v_lit.archive.outputs import (
     SHARD_SUFFIX,
+    existing_outputs,
     open_output,
-    output_exists,
     shard_stage,
 )
 from anti_i2v_lit.archive.row import Row, encode_row
@@ -107,18 +107,21 @@ class ShardWriter:
             if not alone or (tar.exists() and not stage.exists()):
                 return
             cloaks = [r.output for k in listing.keys if (r := rows[k]).status == "cloaked"]
-            lost = [output for output in cloaks if not output_exists(self._out, output)]
+            captions = {key: _caption(listing.shard.name, key) for key in listing.keys}
+            there = existing_outputs(self._out, [*cloaks, *captions.values()])
+            lost = [output for output in cloaks if output not in there]
             if lost:
                 warnings.warn(
                     f"{tar.name} is not written: the cloak {lost[0]} is gone; run again to make it",
                     stacklevel=2,
                 )
                 return
-            write_tar(tar, self._members(listing, rows))
+            kept = {key: caption for key, caption in captions.items() if caption in there}
+            write_tar(tar, self._members(listing, rows, kept))
             shutil.rmtree(stage, ignore_errors=True)
 
     def _members(
-        self, listing: ShardListing, rows: Mapping[str, Row]
+        self, listing: ShardListing, rows: Mapping[str, Row], captions: Mapping[str, str]
     ) -> Iterator[tuple[str, bytes]]:
         """Photo, row and caption of each sample, in the order of the input shard."""
         for key in listing.keys:
@@ -129,10 +132,14 @@ class ShardWriter:
             facts = json.loads(encode_row(row))
             kept = {k: v for k, v in facts.items() if k not in _NOT_IN_SHARDS}
             yield f"{name}.json", json.dumps(kept).encode()
-            caption = f"{listing.shard.name}{SHARD_SUFFIX}/{name}.txt"
-            if output_exists(self._out, caption):
-                with open_output(self._out, caption) as stream:
+            if key in captions:
+                with open_output(self._out, captions[key]) as stream:
                     yield f"{name}.txt", stream.read()
+
+
+def _caption(shard: str, key: str) -> str:
+    """Where a sample's caption lies, as an output."""
+    return f"{shard}{SHARD_SUFFIX}/{sample_name(key.partition('/')[2])}.txt"
 
 
 def _home(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -71,6 +72,7 @@ class CloakWriter(pl.Callback):
             self.ledger.open(self.settings.identity())
             for key, reason in data.scanned.broken:
                 self._append(Row(key=key, status="failed", reason=reason))
+            self.ledger.sync()
         trainer.strategy.barrier("ledger opened")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,6 +89,7 @@ class CloakWriter(pl.Callback):
         for key, (path, reason) in group.failures.items():
             self._append(Row(key=key, status="failed", reason=reason, source=path))
         group.failures.clear()
+        self.ledger.sync()
 
     def on_train_batch_end(
         self,
@@ -99,6 +102,8 @@ class CloakWriter(pl.Callback):
         """When every photo of a group has its steps: publish, retry or refuse each."""
         assert isinstance(pl_module, CloakModule)
         group: WorkGroup = batch
+        if group.done:  # the loader is one ahead, and shows a group once more
+            return
         self._record_broken(group)
         if any(job.step < self.settings.attack.steps for job in group.jobs):
             return
@@ -111,6 +116,7 @@ class CloakWriter(pl.Callback):
         for job in again:
             pl_module.restart(job, job.budget_8bit * self.settings.gate.budget_factor)
         group.jobs = again
+        self.ledger.sync()  # once per group, and before its progress is forgotten
         if again:
             pl_module.save(group)
         else:
@@ -148,6 +154,11 @@ class CloakWriter(pl.Callback):
             )
         return self._finishers[out]
 
+    @functools.cached_property
+    def _digest(self) -> str:
+        """Of the settings, which stay as they were when the ledger was opened."""
+        return self.settings.digest()
+
     def _waits_for_shard(self, source: SourceFile) -> bool:
         return source.sample is not None and self.out_format == "shards"
 
@@ -161,13 +172,14 @@ class CloakWriter(pl.Callback):
                     key=key,
                     status="failed",
                     reason=reason,
-                    source=str(loaded.source.path),
+                    source=_text(loaded.source.path),
                     source_sha256=loaded.decoded.source_sha256,
-                    config_sha256=self.settings.digest(),
+                    config_sha256=self._digest,
                     seed=self.settings.seed,
                 )
             )
         group.broken.clear()
+        self.ledger.sync()
 
     def _settle(self, module: CloakModule, job: PhotoJob, loaded: LoadedPhoto) -> bool:
         """Write a row and return True, or return False if another attempt is due."""
@@ -203,10 +215,10 @@ class CloakWriter(pl.Callback):
             key=job.key,
             status=status,
             reason=reason,
-            source=str(loaded.source.path),
+            source=_text(loaded.source.path),
             source_sha256=loaded.decoded.source_sha256,
             surrogates=tuple(_label(node) for node in self.settings.surrogates),
-            config_sha256=self.settings.digest(),
+            config_sha256=self._digest,
             seed=self.settings.seed,
             steps=job.step,
             budget_8bit=job.budget_8bit,
@@ -214,7 +226,7 @@ class CloakWriter(pl.Callback):
         )
 
     def _append(self, row: Row) -> None:
-        self.ledger.append(row)
+        self.ledger.add(row)
         for listener in self.listeners:
             listener(row)
 
@@ -223,6 +235,11 @@ def _assist(module: CloakModule, job: PhotoJob) -> None:
     """Judge what the leader has written; a loss that is no number is the leader's to record."""
     with suppress(NonFiniteLoss):
         module.loop.judge_all(job, [])
+
+
+def _text(path: Path) -> str:
+    """A path as text; the path itself, which stays in memory, would keep the text as well."""
+    return str(Path(path))
 
 
 def _label(node: dict[str, Any]) -> str:

@@ -95,14 +95,16 @@ def colour_difference(cloak: Tensor, photo: Tensor) -> tuple[float, float]:
 
     The percentile is read off a histogram with 1000 bins per unit, so it is exact to 0.001.
     """
-    num_bins = MAX_DIFFERENCE * DIFFERENCE_BINS_PER_UNIT
-    histogram = torch.zeros(num_bins, dtype=torch.int64)
+    highest = MAX_DIFFERENCE * DIFFERENCE_BINS_PER_UNIT - 1
+    histogram = torch.zeros(1, dtype=torch.int64)  # as long as the largest difference so far
     total = 0.0
     for a, b in _bands(cloak, photo):
         difference = ciede2000(rgb_to_lab(a[None]), rgb_to_lab(b[None])).flatten()
         total += difference.double().sum().item()
-        bins = (difference * DIFFERENCE_BINS_PER_UNIT).long().clamp(max=num_bins - 1)
-        histogram += torch.bincount(bins.cpu(), minlength=num_bins)
+        bins = (difference * DIFFERENCE_BINS_PER_UNIT).long().clamp(max=highest)
+        found = torch.bincount(bins.cpu(), minlength=len(histogram))
+        found[: len(histogram)] += histogram
+        histogram = found
     pixels = photo[0].numel()
     reached = histogram.cumsum(0) >= 0.99 * pixels
     peak = int(reached.int().argmax())  # the first bin that reaches 99 %
