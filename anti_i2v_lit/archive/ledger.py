@@ -14,7 +14,7 @@ from typing import Any
 from anti_i2v_lit.archive.files import sync_folder
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.lock import try_lock
-from anti_i2v_lit.archive.outputs import existing_outputs, open_output, output_exists
+from anti_i2v_lit.archive.outputs import OutputsThere, open_output, output_exists
 from anti_i2v_lit.archive.row import STATUSES, Row, decode_row, encode_row
 from anti_i2v_lit.archive.settings import (
     differences,
@@ -111,9 +111,9 @@ class Ledger:
         Lists each folder and shard once instead of asking for each file; contents are not read
         (see `verify`).
         """
-        cloaked = {k: r.output for k, r in self.rows().items() if r.status == "cloaked"}
-        there = existing_outputs(self._folder, cloaked.values())
-        return {key for key, output in cloaked.items() if output in there}
+        there = OutputsThere(self._folder)
+        rows = self.rows().items()
+        return {key for key, row in rows if row.status == "cloaked" and row.output in there}
 
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk; see `add`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from anti_i2v_lit.archive.files import STATE_FOLDER
@@ -73,17 +72,22 @@ def open_output(folder: Path, output: str) -> io.BufferedReader | io.BytesIO:
     return open_path(locate(folder, output))
 
 
-def existing_outputs(folder: Path, outputs: Iterable[str]) -> set[str]:
-    """Those outputs that are there; lists each folder and each shard once."""
-    listed: dict[str, set[str]] = {}
-    found = set()
-    for output in outputs:
+class OutputsThere:
+    """Tells which outputs are there; lists each folder and each shard once, when it is asked for.
+
+    Args:
+        folder: the output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listed: dict[str, set[str]] = {}
+
+    def __contains__(self, output: str) -> bool:
         parent, _, name = output.rpartition("/")
-        if parent not in listed:
-            listed[parent] = _names(folder, parent)
-        if name in listed[parent]:
-            found.add(output)
-    return found
+        if parent not in self._listed:
+            self._listed[parent] = _names(self._folder, parent)
+        return name in self._listed[parent]
 
 
 def _names(folder: Path, parent: str) -> set[str]:

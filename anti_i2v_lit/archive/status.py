@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from array import array
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from anti_i2v_lit.archive.ledger import STATUSES, Ledger
 from anti_i2v_lit.archive.lock import held_by
 from anti_i2v_lit.archive.outputs import shard_counts
 from anti_i2v_lit.archive.plan import duration_text, read_total
-from anti_i2v_lit.archive.reasons import ReasonGroup, group_reasons
+from anti_i2v_lit.archive.reasons import ReasonGroup, Reasons
 from anti_i2v_lit.archive.row import Row
 from anti_i2v_lit.archive.runs import Owner, Sighting, sightings
 
 # Rate over the last photos only: it follows a change of load, and batches even out.
 _WINDOW_PHOTOS = 200
 _SHOWN_UNITS = 4
+_SHOWN_KEYS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +132,10 @@ class Status:
             step = f"at step {group.step}" if group.step is not None else "step unknown"
             lines.append(f"in flight  {', '.join(group.keys)} {step}{group.where}")
         for reason in self.reasons:
-            lines.append(f"{reason.status:<10} {len(reason.keys)} x {reason.reason}")
-            lines += [f"           {key}" for key in reason.keys[:5]]
-            if len(reason.keys) > 5:
-                lines.append(f"           and {len(reason.keys) - 5} more")
+            lines.append(f"{reason.status:<10} {reason.count} x {reason.reason}")
+            lines += [f"           {key}" for key in reason.keys[:_SHOWN_KEYS]]
+            if reason.count > _SHOWN_KEYS:
+                lines.append(f"           and {reason.count - _SHOWN_KEYS} more")
         # Keys may hold bytes that are not UTF-8; a terminal must still take the text.
         return "\n".join(lines).encode(errors="backslashreplace").decode()
 
@@ -175,7 +177,7 @@ def status(folder: Path, total: int | None = None) -> Status:
         total=total,
         photos_per_hour=speed,
         seconds_left=left,
-        reasons=tuple(group_reasons(tally.not_cloaked)),
+        reasons=tuple(tally.reasons.groups()),
         shards=shard_counts(folder),
         workers=_workers(folder, living),
         accelerator=_accelerator(runs),
@@ -215,7 +217,7 @@ def _where(facts: dict[str, Any]) -> str:
 
 
 class _Tally:
-    """What is taken from all rows; reads each once and keeps those without a cloak.
+    """What is taken from all rows; reads each once and keeps none.
 
     Args:
         rows: the last row of each photo.
@@ -223,13 +225,13 @@ class _Tally:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.counts: Counter[str] = Counter()
-        self.not_cloaked: list[Row] = []
-        self._times: list[float] = []
+        self.reasons = Reasons(keys_kept=_SHOWN_KEYS)
+        self._times = array("d")
         self._seconds: deque[float] = deque(maxlen=_WINDOW_PHOTOS)
         for row in rows:
             self.counts[row.status] += 1
             if row.status != "cloaked":
-                self.not_cloaked.append(row)
+                self.reasons.add(row)
                 continue
             self._seconds.append(row.seconds)
             recorded = _recorded_seconds(row)

@@ -21,7 +21,7 @@ from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import try_lock
 from anti_i2v_lit.archive.outputs import (
     SHARD_SUFFIX,
-    existing_outputs,
+    OutputsThere,
     open_output,
     shard_stage,
 )
@@ -108,7 +108,7 @@ class ShardWriter:
                 return
             cloaks = [r.output for k in listing.keys if (r := rows[k]).status == "cloaked"]
             captions = {key: _caption(listing.shard.name, key) for key in listing.keys}
-            there = existing_outputs(self._out, [*cloaks, *captions.values()])
+            there = OutputsThere(self._out)
             lost = [output for output in cloaks if output not in there]
             if lost:
                 warnings.warn(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from anti_i2v_lit.archive.row import Row
@@ -91,27 +89,6 @@ class Spread:
     low: str
     high: str
     measured: int
-
-
-def spreads(rows: Iterable[Row]) -> list[Spread]:
-    """Summarise every figure that was measured at least once; NaN counts as not measured."""
-    taken = list(rows)
-    found = []
-    for figure in FIGURES:
-        values = [v for v in map(figure.value, taken) if v is not None and not math.isnan(v)]
-        if values:
-            found.append(
-                Spread(
-                    name=figure.name,
-                    unit=figure.unit,
-                    meaning=figure.meaning,
-                    median=figure.text(statistics.median(values)),
-                    low=figure.text(min(values)),
-                    high=figure.text(max(values)),
-                    measured=len(values),
-                )
-            )
-    return found
 
 
 def visibility(row: Row) -> float:

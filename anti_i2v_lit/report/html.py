@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import urllib.parse
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,17 @@ from anti_i2v_lit.archive.files import sha256_of, write_whole
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.outputs import file_of, locate
 from anti_i2v_lit.archive.plan import duration_text
-from anti_i2v_lit.archive.reasons import group_reasons
-from anti_i2v_lit.archive.row import STATUSES, Row
+from anti_i2v_lit.archive.row import Row
 from anti_i2v_lit.archive.verify import source_path
-from anti_i2v_lit.report.figures import FIGURES, spreads, visibility
+from anti_i2v_lit.report.figures import FIGURES
+from anti_i2v_lit.report.gathering import Gathered
 from anti_i2v_lit.report.pictures import PhotoPictures, photo_pictures
 
 REPORT = "report.html"
 WORST_SHOWN = 100
 FIRST_SHOWN = 24
 CROPS_SHOWN = 24
-TABLE_ROWS = 10_000
+TABLE_ROWS = 1000
 KEYS_PER_REASON = 200
 _PACKAGES = ("torch", "lightning", "diffusers", "transformers", "pillow", "numpy")
 
@@ -59,8 +59,9 @@ class Cell:
 def write_report(folder: Path) -> Path:
     """Write DIR/report.html from the manifest, the settings and the files; return its path.
 
-    The page holds at most 124 photos (the 100 most visible by CIEDE2000 and the first 24) and at
-    most 10,000 table rows, and says so; the manifest has all. Missing or unreadable originals
+    The page holds at most 124 photos (the 100 most visible by CIEDE2000 and the first 24) and a
+    table of the 1,000 most visible, and says so; the manifest has all. Rows are read one after the
+    other, so that the number of photos hardly matters for memory. Missing or unreadable originals
     leave a placeholder.
 
     Raises:
@@ -69,9 +70,13 @@ def write_report(folder: Path) -> Path:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the --out of a run")
     ledger = Ledger(folder)
-    rows = list(ledger.rows().values())
-    cloaked = sorted((r for r in rows if r.status == "cloaked"), key=lambda r: r.key)
-    worst_first = sorted(cloaked, key=visibility, reverse=True)
+    seen = Gathered(
+        ledger.rows().values(),
+        num_worst=max(WORST_SHOWN, TABLE_ROWS),
+        num_first=FIRST_SHOWN,
+        keys_per_reason=KEYS_PER_REASON,
+    )
+    worst = seen.worst
     environment = Environment(
         loader=PackageLoader("anti_i2v_lit.report", ""),
         autoescape=True,
@@ -84,22 +89,22 @@ def write_report(folder: Path) -> Path:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        counts={name: Counter(r.status for r in rows)[name] for name in STATUSES},
-        surrogates=sorted({name for row in cloaked for name in row.surrogates}),
-        budgets=_budgets(cloaked),
-        spent=duration_text(sum(row.seconds for row in rows)),
-        spreads=spreads(cloaked),
-        cards=_cards(folder, _shown(cloaked, worst_first)),
-        cloaked_count=len(cloaked),
+        counts=seen.counts,
+        surrogates=sorted(seen.surrogates),
+        budgets=_budgets(seen),
+        spent=duration_text(seen.seconds),
+        spreads=seen.spreads,
+        cards=_cards(folder, _shown(worst, seen.first)),
         worst_shown=WORST_SHOWN,
         first_shown=FIRST_SHOWN,
         figures=FIGURES,
-        table=[(row, _link(row), _cells(row)) for row in worst_first[:TABLE_ROWS]],
-        reasons=group_reasons(rows),
-        keys_per_reason=KEYS_PER_REASON,
+        table=worst[:TABLE_ROWS],
+        link=_link,
+        cells=_cells,
+        reasons=seen.reasons,
         settings=_settings_text(ledger),
         versions=_versions(),
-        digests=sorted({row.config_sha256 for row in rows if row.config_sha256}),
+        digests=sorted(seen.digests),
         manifest_sha256=sha256_of(ledger.path) if ledger.path.exists() else "",
     )
     path = folder / REPORT
@@ -108,11 +113,11 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _shown(cloaked: list[Row], worst_first: list[Row]) -> list[Row]:
+def _shown(worst: list[Row], first: list[Row]) -> list[Row]:
     """Rows of the contact sheet: the most visible ones, then the first ones by name."""
-    chosen = worst_first[:WORST_SHOWN]
+    chosen = worst[:WORST_SHOWN]
     keys = {row.key for row in chosen}
-    return chosen + [row for row in cloaked[:FIRST_SHOWN] if row.key not in keys]
+    return chosen + [row for row in first if row.key not in keys]
 
 
 def _cards(folder: Path, rows: list[Row]) -> list[Card]:
@@ -130,21 +135,18 @@ def _link(row: Row) -> str:
     return "./" + urllib.parse.quote(os.fsencode(file_of(row.output)))
 
 
-def _cells(row: Row) -> list[Cell]:
-    cells = []
+def _cells(row: Row) -> Iterator[Cell]:
     for figure in FIGURES:
         value = figure.value(row)
         known = value is not None and not math.isnan(value)
-        cells.append(Cell(text=figure.text(value), number=repr(value) if known else ""))
-    return cells
+        yield Cell(text=figure.text(value), number=repr(value) if known else "")
 
 
-def _budgets(cloaked: list[Row]) -> str:
+def _budgets(seen: Gathered) -> str:
     """Budgets that were used: "16" or "8 to 16"."""
-    values = [row.budget_8bit for row in cloaked]
-    if not values:
+    if not seen.counts["cloaked"]:
         return ""
-    low, high = min(values), max(values)
+    low, high = seen.budget_low, seen.budget_high
     return f"{high:g}" if low == high else f"{low:g} to {high:g}"
 
 

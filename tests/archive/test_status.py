@@ -8,7 +8,7 @@ from anti_i2v_lit.archive.in_flight import InFlightStore, Progress
 from anti_i2v_lit.archive.ledger import Ledger, Row
 from anti_i2v_lit.archive.lock import Claims
 from anti_i2v_lit.archive.plan import record_total
-from anti_i2v_lit.archive.reasons import group_reasons
+from anti_i2v_lit.archive.reasons import Reasons
 from anti_i2v_lit.archive.runs import Workplace, runs_folder
 from anti_i2v_lit.archive.status import status
 
@@ -94,10 +94,27 @@ def test_reasons_are_grouped_over_their_numbers_and_names():
         Row(key="e.jpg", status="failed"),
         Row(key="f.jpg", status="cloaked", output="f.jpg"),
     ]
-    found = [(g.status, g.reason, g.keys) for g in group_reasons(rows)]
+    reasons = Reasons()
+    for row in rows:
+        reasons.add(row)
+    found = [(g.status, g.reason, g.keys) for g in reasons.groups()]
     assert found == [
         ("refused", "a.jpg: CIEDE2000 3.4 is over 2", ("a.jpg", "b.jpg")),
         ("failed", "no reason recorded", ("e.jpg",)),
         ("failed", "zero bytes", ("c.jpg",)),
         ("refused", "zero bytes", ("d.jpg",)),
     ]
+
+
+def test_of_many_photos_with_one_reason_a_few_are_named_and_all_counted(tmp_path):
+    reasons = Reasons(keys_kept=2)
+    ledger = Ledger(tmp_path)
+    for number in range(7):
+        row = Row(key=f"{number}.gif", status="refused", reason=f"animated, {number} frames")
+        reasons.add(row)
+        ledger.append(row)
+    (group,) = reasons.groups()
+    assert (group.count, group.keys) == (7, ("0.gif", "1.gif"))
+    text = status(tmp_path).render()
+    assert "7 x animated, 0 frames" in text and "4.gif" in text and "and 2 more" in text
+    assert "5.gif" not in text

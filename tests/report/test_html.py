@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from anti_i2v_lit.archive.files import sha256_of
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.row import Row
 from anti_i2v_lit.report import html as report_html
-from anti_i2v_lit.report.figures import FIGURES, spreads
+from anti_i2v_lit.report.figures import FIGURES
+from anti_i2v_lit.report.gathering import Gathered
 from anti_i2v_lit.report.html import write_report
 
 EVIL = "<script>alert('x')</script>&\"'.jpg"
@@ -159,13 +161,44 @@ def test_a_missing_folder_is_an_error(tmp_path):
         write_report(tmp_path / "nowhere")
 
 
+def gathered(rows):
+    return Gathered(rows, num_worst=50, num_first=10, keys_per_reason=20)
+
+
+def test_many_rows_take_little_memory_and_none_is_forgotten():
+    def rows(number):
+        for i in range(number):
+            key = f"{i * 7919 % number:06d}.jpg"  # every number once, in no order
+            if i % 3:
+                yield row(key, key, ciede2000=float(i % 1000), seconds=1.0)
+            else:
+                yield Row(key=key, status="failed", reason=f"disk {i} is full", seconds=1.0)
+
+    sizes = []
+    for number in (2000, 8000):
+        tracemalloc.start()
+        seen = gathered(rows(number))
+        sizes.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (sizes[1] - sizes[0]) / 6000 < 160, "bytes per further photo; a row takes ten times that"
+    every = list(rows(8000))
+    cloaked = [r for r in every if r.status == "cloaked"]
+    assert seen.counts == {"cloaked": len(cloaked), "failed": 8000 - len(cloaked), "refused": 0}
+    assert seen.worst == sorted(cloaked, key=lambda r: (-r.ciede2000, r.key))[:50]
+    assert seen.first == sorted(cloaked, key=lambda r: r.key)[:10]
+    assert seen.seconds == 8000 and seen.reasons[0].count == 8000 - len(cloaked)
+    assert [len(group.keys) for group in seen.reasons] == [20]
+    median = next(s.median for s in seen.spreads if s.name == "CIEDE2000")
+    assert median == f"{np.median([r.ciede2000 for r in cloaked]):.2f}"
+
+
 def test_spreads_leave_out_what_was_not_measured():
     rows = [
         row("a", "a", lpips=None),
         row("b", "b", lpips=0.3, psnr=30.0),
         row("c", "c", lpips=0.1),
     ]
-    found = {s.name: s for s in spreads(rows)}
+    found = {s.name: s for s in gathered(rows).spreads}
     lpips = found["LPIPS"]
     assert (lpips.low, lpips.median, lpips.high, lpips.measured) == ("0.100", "0.200", "0.300", 2)
     assert found["PSNR"].low == "30.0" and found["PSNR"].median == "34.6"
