@@ -120,8 +120,10 @@ class Gathered:
         self.surrogates.update(row.surrogates)
         self.budget_low = min(self.budget_low, row.budget_8bit)
         self.budget_high = max(self.budget_high, row.budget_8bit)
-        for keeper in (self._worst, self._first, *self._values):
-            keeper.add(row)
+        self._worst.add(row)
+        self._first.add(row)
+        for values in self._values:
+            values.add(row)
 
     @property
     def worst(self) -> list[Row]:
