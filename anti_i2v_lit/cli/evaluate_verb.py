@@ -43,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="two columns, photo and protected file, where names do not tell; NAME is that of "
         "--cloaked and may be left out where only one folder has no manifest",
     )
+    parser.add_argument(
+        "--surrogates",
+        action="append",
+        default=[],
+        metavar="[NAME=]MODEL,...",
+        help="models that a folder without a manifest was computed against: labels of generators, "
+        "packaged models such as mmdit_128, NAME or NAME:PATH as `anti-i2v list generators` has "
+        "them, or other; where nobody says, a white-box result cannot be excluded",
+    )
 
 
 def folders(words: Sequence[str]) -> dict[str, Path]:
@@ -84,16 +93,48 @@ def pair_files(words: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def stated_models(words: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Name of a protection -> models of `--surrogates` words.
+
+    Args:
+        words: of the command line; one without a name is that of the only protection.
+        names: of all protections.
+
+    Raises:
+        ValueError: no name where several could be meant, two words for one, or no model.
+    """
+    found: dict[str, list[str]] = {}
+    for word in words:
+        named = _NAMED.match(word)
+        if named is None and len(names) != 1:
+            raise ValueError(
+                f"--surrogates {word}: it could belong to {' or '.join(names)}; say which with "
+                f"--surrogates NAME={word}"
+            )
+        name, listed = (named[1], named[2]) if named else (names[0], word)
+        models = [model.strip() for model in listed.split(",") if model.strip()]
+        if not models or name in found:
+            raise ValueError(
+                f"--surrogates {word}: expected one list of models per protection, NAME=MODEL,MODEL"
+            )
+        found[name] = models
+    return found
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the headline and where everything is; returns the exit code."""
     from anti_i2v_lit.evaluation.settings import load_evaluation_settings
     from anti_i2v_lit.lit.evaluating import evaluate
 
-    settings = load_evaluation_settings(arguments.config, arguments.overrides)
+    cloaked = folders(arguments.cloaked)
+    stated = stated_models(arguments.surrogates, list(cloaked))
+    settings = load_evaluation_settings(
+        arguments.config, arguments.overrides, {"surrogates": stated} if stated else {}
+    )
     code, outcome = evaluate(
         settings,
         clean=arguments.clean,
-        cloaked=folders(arguments.cloaked),
+        cloaked=cloaked,
         out=arguments.out,
         pairs=pair_files(arguments.pairs),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from safetensors import safe_open
 
 from anti_i2v_lit.checkpoints import model_digest
+from anti_i2v_lit.evaluation.calibration import OTHERS
 from anti_i2v_lit.evaluation.clip_sets import compare_sets
-from anti_i2v_lit.evaluation.columns import COLUMNS, GROUPS
+from anti_i2v_lit.evaluation.columns import GROUPS
 from anti_i2v_lit.evaluation.facts import (
-    HELD_OUT,
+    KNOWLEDGE,
     AbsentMetric,
     ColumnFacts,
     GeneratorFacts,
@@ -26,12 +27,14 @@ from anti_i2v_lit.evaluation.facts import (
     ProtectionFacts,
     Verdict,
 )
-from anti_i2v_lit.evaluation.further import Further, further_columns
+from anti_i2v_lit.evaluation.further import Further
+from anti_i2v_lit.evaluation.knowledge import known_pairs, white_box_of
 from anti_i2v_lit.evaluation.matching import Matched
-from anti_i2v_lit.evaluation.outcome import Outcome
-from anti_i2v_lit.evaluation.plan import NOISE, Plan
+from anti_i2v_lit.evaluation.outcome import HeatCell, Outcome, WorstCase
+from anti_i2v_lit.evaluation.plan import CLEAN, NOISE, Plan
 from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
 from anti_i2v_lit.evaluation.store import Result, ResultStore
+from anti_i2v_lit.evaluation.strangers import Strangers
 from anti_i2v_lit.evaluation.summary import Summary
 from anti_i2v_lit.evaluation.trials import Trials
 from anti_i2v_lit.evaluation.verdicts import overall, refused
@@ -57,18 +60,34 @@ class Found:
 
 def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
     """The rows of a plan, in the plan's order, whoever made them."""
-    known, results, lacking = {}, [], 0
-    for key in plan.photos:
-        record = records.find(plan.record_identity(key))
-        if record is None:
-            lacking += 1
-            continue
-        known[key] = record
+    looked_at = {key: records.find(plan.record_identity(key)) for key in plan.photos}
+    known = {key: record for key, record in looked_at.items() if record is not None}
+    results, lacking = [], len(looked_at) - len(known)
+    for record in known.values():
         for label in plan.generators:
             rows = [store.find(task.identity) for task in plan.tasks(record, label)]
             results += [row for row in rows if row is not None]
             lacking += sum(row is None for row in rows)
-    return Found(records=known, results=tuple(results), num_missing=lacking)
+    return Found(
+        records=known,
+        results=tuple(_beside_strangers(results, plan, known)),
+        num_missing=lacking,
+    )
+
+
+def _beside_strangers(
+    results: Sequence[Result], plan: Plan, records: Mapping[str, PhotoRecord]
+) -> Iterator[Result]:
+    """Rows with likeness to other people where thresholds are found, as this plan has them."""
+    people = {key: records[key].person if key in records else {} for key in plan.photos}
+    strangers = Strangers(people, plan.settings.identity)
+    for row in results:
+        if row.protection != CLEAN or row.purification != plan.entries[0].label:
+            yield row
+            continue
+        similar = strangers.similarities(row.photo, row.faces)
+        others = {OTHERS + network: values for network, values in similar.items()}
+        yield dataclasses.replace(row, by_frame={**row.by_frame, **others})
 
 
 def conclude(
@@ -90,15 +109,15 @@ def conclude(
         clips: where clips are kept.
         interrupted: whether another run would make missing rows.
     """
-    white_box = {m.name: white_box_of(m, plan.generators) for m in plan.protections}
-    labels = sorted(plan.generators, key=lambda g: sum(g in some for some in white_box.values()))
+    known = known_pairs(plan.protections, plan.generators)
     lengths, chains = _lengths(found.results), plan.settings.long_clip_chains
+    labels = _ordered(plan, known)
     summary = Summary(
         Trials(found.results),
         plan.settings,
-        generators=labels,  # sorting is stable: held-out ones first
+        generators=labels,
         protections=[matched.name for matched in plan.protections],
-        white_box=white_box,
+        knowledge=known,
         link_length={g: n // (chains + 1) for g, n in lengths.items()},
     )
     problems = _problems(plan, found, failures)
@@ -106,20 +125,29 @@ def conclude(
     code = EXIT_PROBLEMS if any(p.fails for p in problems) else EXIT_DONE
     outcome = Outcome(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        complete=found.num_missing == 0,
+        complete=found.num_missing == 0 and not interrupted,
         exit_code=EXIT_INTERRUPTED if interrupted else code,
         definition=definition(plan, summary.thresholds),
         columns=_columns(found.results, further),
-        photos=tuple(_photo(plan, r, summary, labels) for r in found.records.values()),
+        photos=tuple(_photo(plan, r, summary, labels, further) for r in found.records.values()),
         set_figures=sets,
         absent=(*further.absent, *unset, *_undefined(found.results, further)),
         problems=problems,
-        protections=_protections(plan, white_box, found, problems),
+        protections=_protections(plan, found, problems),
         **_setting(plan),
         **_models(plan, labels, lengths, _kept(plan, found, clips), clips.folder.parent),
         **_tables(summary),
     )
     return dataclasses.replace(outcome, headline=headline(outcome))
+
+
+def _ordered(plan: Plan, known: Mapping[tuple[str, str], str]) -> list[str]:
+    """Labels of the generators, held-out ones first, else as they are asked for."""
+
+    def place(label: str) -> int:
+        return sum(KNOWLEDGE.index(known[label, m.name]) for m in plan.protections)
+
+    return sorted(plan.generators, key=place)
 
 
 def _undefined(results: Sequence[Result], further: Further) -> list[AbsentMetric]:
@@ -138,13 +166,13 @@ def _problems(plan: Plan, found: Found, failures: Sequence[Problem]) -> tuple[Pr
 
 
 def _protections(
-    plan: Plan,
-    white_box: Mapping[str, tuple[str, ...]],
-    found: Found,
-    problems: Sequence[Problem],
+    plan: Plan, found: Found, problems: Sequence[Problem]
 ) -> tuple[ProtectionFacts, ...]:
     records = list(found.records.values())
-    return tuple(_protection(m, white_box[m.name], records, problems) for m in plan.protections)
+    return tuple(
+        _protection(m, white_box_of(m, plan.generators), records, problems)
+        for m in plan.protections
+    )
 
 
 def _setting(plan: Plan) -> dict[str, Any]:
@@ -176,34 +204,19 @@ def _models(
 
 
 def _tables(summary: Summary) -> dict[str, Any]:
-    """What was measured, held-out generators first."""
+    """What was measured, held-out generators first, white-box ones last."""
     return {
         "thresholds": tuple(summary.thresholds),
         "noise_limits": tuple(summary.limits),
         "summary": tuple(summary.rows()),
-        "worst": tuple(sorted(summary.worst(), key=lambda case: case.knowledge != HELD_OUT)),
-        "heat": tuple(sorted(summary.heat(), key=lambda cell: cell.knowledge != HELD_OUT)),
+        "worst": tuple(sorted(summary.worst(), key=_by_knowledge)),
+        "heat": tuple(sorted(summary.heat(), key=_by_knowledge)),
         "curves": tuple(summary.curves()),
     }
 
 
-def white_box_of(matched: Matched, generators: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Generators that computed a folder's cloaks, or may have.
-
-    A surrogate of the generator's class counts if their paths or files agree, and also if the
-    surrogate's files are not there to be compared: in doubt nothing is called held-out.
-    """
-    found = []
-    for label, node in generators.items():
-        path = str(node.get("path", ""))
-        digest = model_digest(str(node["name"]), path)
-        for surrogate in matched.surrogates:
-            name, _, other = surrogate.partition(":")
-            theirs = model_digest(name, other)
-            if name == node["name"] and (other == path or theirs in ("", digest)):
-                found.append(label)
-                break
-    return tuple(found)
+def _by_knowledge(part: WorstCase | HeatCell) -> int:
+    return KNOWLEDGE.index(part.knowledge)
 
 
 def _lengths(results: Sequence[Result]) -> dict[str, int]:
@@ -241,6 +254,7 @@ def _protection(
         folder=str(matched.folder),
         source=matched.source,
         surrogates=matched.surrogates,
+        told_by=matched.told_by,
         white_box=white_box,
         noise=NOISE + matched.name,
         num_pairs=sum(matched.name in record.cloaks for record in records),
@@ -266,11 +280,16 @@ def _columns(results: Sequence[Result], further: Further) -> tuple[ColumnFacts, 
                         group=group,
                     )
                 )
-    names = [n for n in (*further.of_clips, *further.of_files) if n not in COLUMNS]
-    return (*found, *further_columns(names))
+    return (*found, *further.columns())
 
 
-def _photo(plan: Plan, record: PhotoRecord, summary: Summary, labels: Sequence[str]) -> PhotoFacts:
+def _photo(
+    plan: Plan,
+    record: PhotoRecord,
+    summary: Summary,
+    labels: Sequence[str],
+    further: Further,
+) -> PhotoFacts:
     entries = [entry.label for entry in plan.entries]
     verdicts: list[Verdict] = []
     single: list[Verdict] = []
@@ -296,7 +315,7 @@ def _photo(plan: Plan, record: PhotoRecord, summary: Summary, labels: Sequence[s
         sha256=record.sha256,
         size=record.size,
         has_face=record.has_face,
-        files=record.files,
+        files=record.files_with(further.file_settings),
         verdicts=(*verdicts, *single),
     )
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from anti_i2v_lit.evaluation.calibration import OTHERS
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.evaluation.store import Result
 
@@ -25,16 +26,17 @@ def write_rows(results: Sequence[Result], outcome: Outcome, folder: Path) -> tup
     """Write `results.parquet`, `.csv` and `.json`, each whole or not at all.
 
     One row per clip: photo, protection, purification, generator, prompt, seed, frame (the clean
-    counterpart), severity, tier, knowledge ("white-box", "held-out" or ""), verdict of the photo,
-    then one column per figure. Undefined figures are null. Values per frame are lists named
-    `frames_<figure>`, in Parquet and JSON only.
+    counterpart), severity, tier, knowledge ("held-out", "unknown", "white-box" or ""), verdict of
+    the photo, then one column per figure. Undefined figures are null. Values per frame are lists
+    named `frames_<figure>`, in Parquet and JSON only.
 
     Returns:
         The names of the files.
     """
     verdicts = _verdicts(outcome)
     flat = [_flat(result, outcome, verdicts) for result in results]
-    by_frame = sorted({name for result in results for name in result.by_frame})
+    named = {name for result in results for name in result.by_frame}
+    by_frame = sorted(name for name in named if not name.startswith(OTHERS))
     figures = sorted({name for result in results for name in result.figures})
     facts = [*_PLACES, "severity", "tier", "knowledge", "verdict"]
     table = pa.table({name: [row.get(name) for row in flat] for name in [*facts, *figures]})
@@ -64,9 +66,7 @@ def _flat(
 ) -> dict[str, Any]:
     entry = {p.label: p for p in outcome.purifications}[result.purification]
     protection = {p.name: p for p in outcome.protections}.get(result.protection)
-    knowledge = ""
-    if protection is not None:
-        knowledge = "white-box" if result.generator in protection.white_box else "held-out"
+    knowledge = protection.knowledge(result.generator) if protection is not None else ""
     return {
         **{name: getattr(result, name) for name in _PLACES},
         "severity": entry.severity,

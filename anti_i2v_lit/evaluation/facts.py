@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-WHITE_BOX, HELD_OUT = "white-box", "held-out"
+HELD_OUT, UNKNOWN, WHITE_BOX = "held-out", "unknown", "white-box"
+# What is known of a model's part in computing a cloak, in the order in which figures are shown.
+KNOWLEDGE = (HELD_OUT, UNKNOWN, WHITE_BOX)
+UNREADABLE = "unreadable"
 PROTECTED, WEAKENED, UNPROTECTED = "protected", "weakened", "not protected"
 NOT_A_CLOAK, NOT_JUDGED = "not a cloak", "not judged"
 VERDICTS = (PROTECTED, WEAKENED, UNPROTECTED, NOT_A_CLOAK, NOT_JUDGED)
+
+
+def knowledge_of(generator: str, white_box: Collection[str], told_by: str) -> str:
+    """What is known of a generator's part in computing a folder's cloaks, one of `KNOWLEDGE`.
+
+    Args:
+        generator: label.
+        white_box: labels of those that took part, or may have.
+        told_by: who says which models took part; "" where nobody does.
+    """
+    if generator in white_box:
+        return WHITE_BOX
+    return HELD_OUT if told_by else UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +60,10 @@ class ProtectionFacts:
         name: as given on the command line.
         folder: where it lies.
         source: "manifest" (its rows say what belongs together), "shards" or "folder".
-        surrogates: models that computed the cloaks, `name:path`; empty where nobody says.
-        white_box: labels of the generators among them; all other generators are held-out.
+        surrogates: models that computed the cloaks, `name:path`; may be empty.
+        told_by: who says so: "manifest", "user", or "" where nobody says it of all cloaks.
+        white_box: labels of the generators among them, or that may be. Of all others `told_by`
+            decides: they are held-out, or "unknown" where nobody says.
         noise: name of the noise of equal size that it is compared with, as in the rows.
         num_pairs: photos with a protected file that was judged.
         num_missing: photos without a protected file.
@@ -60,6 +79,11 @@ class ProtectionFacts:
     num_pairs: int
     num_missing: int
     num_failed: int
+    told_by: str = ""
+
+    def knowledge(self, generator: str) -> str:
+        """What is known of a generator's part in computing the cloaks, one of `KNOWLEDGE`."""
+        return knowledge_of(generator, self.white_box, self.told_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +136,9 @@ class Verdict:
 
     Attributes:
         protection: name.
-        generator: label; "" for the verdict over all held-out generators.
-        knowledge: "held-out" or "white-box".
+        generator: label; "" for the verdict over all held-out generators (over the unknown ones
+            where none is held-out, over the white-box ones where there are no others).
+        knowledge: one of `KNOWLEDGE`; "" where the photo has no cloak to judge.
         verdict: one of `VERDICTS`; the worst over the purifications.
         reason: a sentence.
         protected_after: labels of purifications after which it is protected.
@@ -175,7 +200,7 @@ class PhotoFacts:
         size: (H, W), pixels.
         has_face: whether a face was found; identity is undefined without one.
         files: its protected files.
-        verdicts: over all held-out generators first (`generator` empty), then one per generator.
+        verdicts: over several generators first (`generator` empty), then one per generator.
     """
 
     key: str

@@ -5,46 +5,65 @@ from __future__ import annotations
 import contextlib
 import math
 import typing
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anti_i2v_lit.config import parse_config
+from anti_i2v_lit.config import digest, parse_config
+from anti_i2v_lit.evaluation.columns import COLUMNS, EMBEDDERS
 from anti_i2v_lit.evaluation.facts import AbsentMetric, ColumnFacts
 from anti_i2v_lit.metrics import METRICS, SET_METRICS
 from anti_i2v_lit.metrics.availability import build_metric, missing
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
 from anti_i2v_lit.metrics.frames import FrameMetric
 
-# The judge takes these itself, for every clip and file, under its own column names.
+# The judge takes these itself, for every clip and file, with their default settings. With settings
+# of their own they are taken once more.
 OWN = frozenset(
-    ("ciede2000", "ciede2000_p99", "clip_lpips", "clip_psnr", "clip_ssim", "identity_dlib")
+    ("ciede2000", "ciede2000_p99", "photo_lpips", "photo_psnr", "photo_ssim", "identity_dlib")
     + ("identity_hse", "lpips", "max_change_8bit", "missing_faces", "motion", "psnr", "ssim")
 )
+# Names of figures that the judge gives; no further metric may be called so.
+_TAKEN = frozenset((*COLUMNS, *EMBEDDERS, "face", "lpips", "ssim", "ciede2000_p99"))
 GROUP = "Further metrics"
+
+Node = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Further:
     """Metrics that can run here, by what they look at, and those that cannot.
 
+    A metric goes by its label, which is its registered name where none is given.
+
     Attributes:
-        of_clips: name -> metric of one clip.
-        of_files: name -> metric of a protected file.
-        of_sets: name -> settings of a metric of two sets of clips; built when it is used, and
+        of_clips: label -> metric of one clip.
+        of_files: label -> metric of a protected file.
+        of_sets: label -> settings of a metric of two sets of clips; built when it is used, and
             anew for each pair of sets.
         weights: folder of weights.
         absent: what was asked for and lacks something.
-        nodes: settings of those that run, for digests.
+        asked: label -> {name, <fields>} of metrics of clips and files that run.
     """
 
     of_clips: Mapping[str, Metric[GeneratedClip]]
     of_files: Mapping[str, Metric[CloakedPhoto]]
-    of_sets: Mapping[str, Mapping[str, Any]]
+    of_sets: Mapping[str, Node]
     weights: Path | None
     absent: tuple[AbsentMetric, ...]
-    nodes: tuple[Mapping[str, Any], ...]
+    asked: Mapping[str, Node]
+
+    @property
+    def nodes(self) -> tuple[dict[str, Any], ...]:
+        """What decides the further figures of clips, whatever the order in which it was asked."""
+        return tuple({**self.asked[label], "label": label} for label in sorted(self.of_clips))
+
+    @property
+    def file_settings(self) -> dict[str, str]:
+        """Label of every metric of files -> digest of its settings."""
+        return {label: digest(dict(self.asked[label])) for label in self.of_files}
 
     def judge_clip(
         self, clip: GeneratedClip
@@ -66,57 +85,115 @@ class Further:
                     figures[name] = metric.score(clip)
         return figures, by_frame
 
-    def judge_file(self, file: CloakedPhoto) -> dict[str, float]:
-        """Figures of a protected file beside its photo."""
-        return {name: metric.score(file) for name, metric in self.of_files.items()}
+    def judge_file(self, file: CloakedPhoto, labels: Iterable[str]) -> dict[str, float]:
+        """Some figures of a protected file beside its photo; undefined where it is refused."""
+        figures = {}
+        for label in labels:
+            figures[label] = math.nan
+            with contextlib.suppress(ValueError):
+                figures[label] = self.of_files[label].score(file)
+        return figures
+
+    def columns(self) -> list[ColumnFacts]:
+        """What an outcome says about the metrics of clips and files."""
+        return [_column(label, node) for label, node in self.asked.items()]
 
 
-def build_further(nodes: Sequence[Mapping[str, Any]], weights: Path | None) -> Further:
+def build_further(nodes: Sequence[Node], weights: Path | None) -> Further:
     """Build what can be built.
 
     Args:
-        nodes: {name, <fields>} of every metric that is asked for.
+        nodes: {name, <fields>, label} of every metric that is asked for; without a label it goes
+            by its name.
         weights: folder of weights; None for $ANTI_I2V_DATA/models.
 
     Raises:
-        ValueError: settings that a metric refuses.
+        ValueError: settings that a metric refuses, or a label that means something else.
     """
     of_clips: dict[str, Metric[GeneratedClip]] = {}
     of_files: dict[str, Metric[CloakedPhoto]] = {}
-    of_sets: dict[str, Mapping[str, Any]] = {}
-    absent, used = [], []
-    for node in nodes:
+    of_sets: dict[str, Node] = {}
+    asked: dict[str, Node] = {}
+    absent = []
+    for label, node in _labelled(nodes).items():
         name = str(node["name"])
-        lacking = _lacking(node, weights)
+        metric, lacking = _built(label, node, weights)
         if lacking:
-            absent.append(AbsentMetric(name=name, reason=lacking))
-            continue
-        if name in SET_METRICS.names():
-            of_sets[name] = node
-            continue
-        if name in OWN:
-            continue
-        try:
-            metric = build_metric(node, weights)
-        except (ValueError, OSError) as error:  # a damaged or incomplete file
-            absent.append(AbsentMetric(name=name, reason=str(error)))
-            continue
-        used.append(node)
-        if subject_of(METRICS.load(name)) is CloakedPhoto:
-            of_files[name] = metric
-        else:
-            of_clips[name] = metric
+            absent.append(AbsentMetric(name=label, reason=lacking))
+        elif metric is None:
+            of_sets[label] = node
+        elif not _is_own(node):
+            asked[label] = node
+            if subject_of(METRICS.load(name)) is CloakedPhoto:
+                of_files[label] = metric
+            else:
+                of_clips[label] = metric
     return Further(
         of_clips=of_clips,
         of_files=of_files,
         of_sets=of_sets,
         weights=weights,
         absent=tuple(absent),
-        nodes=tuple(used),
+        asked=asked,
     )
 
 
-def _lacking(node: Mapping[str, Any], weights: Path | None) -> str:
+def _is_own(node: Node) -> bool:
+    """Whether the judge takes a metric itself, as it is asked for."""
+    return node["name"] in OWN and len(node) == 1
+
+
+def _labelled(nodes: Sequence[Node]) -> dict[str, Node]:
+    """Label -> {name, <fields>}.
+
+    Raises:
+        ValueError: two metrics of one label, or a label that is taken by the judge.
+    """
+    found: dict[str, Node] = {}
+    for given in nodes:
+        node = {field: value for field, value in given.items() if field != "label"}
+        name = str(node["name"])
+        label = str(given.get("label") or name)
+        if label in found:
+            raise ValueError(
+                f"metrics: two are called {label!r}; give one of them a label of its own: "
+                f"{{name: {name}, label: ...}}"
+            )
+        if label in _TAKEN and not (_is_own(node) and label == name):
+            raise ValueError(
+                f"metrics: a figure that is always taken is called {label!r} already; give the "
+                f"one with other settings a label of its own: {{name: {name}, label: ...}}"
+            )
+        found[label] = node
+    return found
+
+
+def _built(label: str, node: Node, weights: Path | None) -> tuple[Metric[Any] | None, str]:
+    """A metric, or why it cannot run here; None and "" for a metric of sets.
+
+    Settings of a metric that cannot run are warned about.
+
+    Raises:
+        ValueError: settings that the metric refuses.
+    """
+    lacking = _lacking(node, weights)
+    metric: Metric[Any] | None = None
+    if not lacking and node["name"] not in SET_METRICS.names():
+        try:
+            metric = build_metric(node, weights)
+        except (ValueError, OSError) as error:  # a damaged or incomplete file
+            lacking = str(error)
+    if lacking and len(node) > 1:
+        fields = ", ".join(field for field in node if field != "name")
+        warnings.warn(
+            f"metrics: the settings of {label} ({fields}) are ignored, it cannot run here: "
+            f"{lacking}",
+            stacklevel=3,
+        )
+    return metric, lacking
+
+
+def _lacking(node: Node, weights: Path | None) -> str:
     """What a metric needs and lacks, with how to get it; "" for nothing.
 
     Raises:
@@ -126,6 +203,8 @@ def _lacking(node: Mapping[str, Any], weights: Path | None) -> str:
     cls: Any = (SET_METRICS if name in SET_METRICS.names() else METRICS).load(name)
     fields = {field: value for field, value in node.items() if field != "name"}
     parse_config(cls.Config, fields, where=f"metric {name!r}")
+    if name in METRICS.names():
+        subject_of(cls)
     lacking = missing(node, weights)
     if not lacking:
         return ""
@@ -133,30 +212,32 @@ def _lacking(node: Mapping[str, Any], weights: Path | None) -> str:
 
 
 def subject_of(cls: type[Any]) -> type[Any]:
-    """What a metric looks at: `GeneratedClip` or `CloakedPhoto`."""
+    """What a metric looks at: `GeneratedClip` or `CloakedPhoto`.
+
+    Raises:
+        ValueError: its class does not say so.
+    """
     for parent in cls.__mro__:
         for base in getattr(parent, "__orig_bases__", ()):
             for argument in typing.get_args(base):
                 if argument in (GeneratedClip, CloakedPhoto):
                     return argument
-    raise AssertionError(f"{cls} does not say what it looks at")
+    raise ValueError(
+        f"metric {cls.__name__} does not say what it looks at: derive it from "
+        "Metric[GeneratedClip], FrameMetric or Metric[CloakedPhoto]"
+    )
 
 
-def further_columns(names: Sequence[str]) -> list[ColumnFacts]:
-    """What an outcome says about registered metrics."""
-    found = []
-    for name in names:
-        cls = METRICS.load(name)
-        title = (cls.__doc__ or name).strip().split("\n")[0].rstrip(".")
-        found.append(
-            ColumnFacts(
-                name=name,
-                title=title,
-                unit=cls.unit,
-                better=cls.direction,
-                digits=3,
-                group=GROUP,
-                source=cls.source,
-            )
-        )
-    return found
+def _column(label: str, node: Node) -> ColumnFacts:
+    cls = METRICS.load(str(node["name"]))
+    title = (cls.__doc__ or label).strip().split("\n")[0].rstrip(".")
+    fields = ", ".join(f"{field}={value}" for field, value in node.items() if field != "name")
+    return ColumnFacts(
+        name=label,
+        title=f"{title} [{fields}]" if fields else title,
+        unit=cls.unit,
+        better=cls.direction,
+        digits=3,
+        group=GROUP,
+        source=cls.source,
+    )

@@ -19,6 +19,7 @@ from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.likeness import assign, centre_box, thumbnail
 
 Read = Callable[[SourceFile], Tensor]
+BY_MANIFEST, BY_USER = "manifest", "user"
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -48,6 +49,8 @@ class Matched:
         folder: where it lies.
         source: "manifest", "shards" or "folder".
         surrogates: models that computed the cloaks, `name:path`.
+        told_by: who says which models those are, "manifest" or "user"; "" where nobody says it of
+            every cloak.
         pairs: key -> pair.
         problems: photos without a file, and files that could not be told apart.
         owners: SHA-256 of an original or cloak -> key of its photo, as far as a manifest says.
@@ -57,6 +60,7 @@ class Matched:
     folder: Path
     source: str
     surrogates: tuple[str, ...] = ()
+    told_by: str = ""
     pairs: Mapping[str, Pair] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
@@ -162,11 +166,13 @@ def _by_manifest(
             pairs[photo.key] = Pair(photo=photo, file=file, how=how, row=row)
     owners = {r.source_sha256: r.key for r in rows.values() if r.source_sha256}
     owners.update({r.output_sha256: r.key for r in rows.values() if r.output_sha256})
+    complete = all(row.surrogates for row in rows.values() if row.status == "cloaked")
     return Matched(
         name=name,
         folder=folder,
         source="manifest",
         surrogates=tuple(sorted({s for row in rows.values() for s in row.surrogates})),
+        told_by=BY_MANIFEST if complete else "",
         pairs=pairs,
         problems=tuple(problems),
         owners=owners,

@@ -18,7 +18,7 @@ from anti_i2v_lit.evaluation.facts import (
 )
 from anti_i2v_lit.evaluation.statistics import Estimate
 
-FORMAT = 1
+FORMAT = 2
 ALL_TIERS = "all"
 
 
@@ -75,7 +75,7 @@ class SummaryRow:
 
     Attributes:
         generator: label.
-        knowledge: "held-out" or "white-box"; "" for clean photos and noise.
+        knowledge: one of `facts.KNOWLEDGE`; "" for clean photos and noise.
         protection: name.
         purification: label.
         estimates: column -> mean over photos.
@@ -100,7 +100,7 @@ class WorstCase:
 
     Attributes:
         generator: label.
-        knowledge: "held-out" or "white-box".
+        knowledge: one of `facts.KNOWLEDGE`.
         protection: name.
         tier: of the gauntlet; "all" for every purification of the evaluation.
         purifications: labels in the tier.
@@ -131,7 +131,7 @@ class HeatCell:
 
     Attributes:
         generator: label.
-        knowledge: "held-out" or "white-box".
+        knowledge: one of `facts.KNOWLEDGE`.
         protection: name.
         purification: label.
         share_protected: share of photos.
@@ -199,13 +199,13 @@ class Outcome:
         seconds: time that this run took; rows of earlier runs cost none.
         complete: whether every row is there.
         exit_code: 0 all fine, 2 pairs failed or are no cloaks, 3 interrupted.
-        headline: a few sentences, held-out generators first.
+        headline: a few sentences, held-out generators first, then unknown, then white-box ones.
         definition: what "protected" and "weakened" mean here, sentences.
         settings: all settings.
         versions: package -> version.
         prompts: texts of the clips.
         seeds: seeds of the clips.
-        generators: held-out ones first.
+        generators: held-out ones first, then unknown ones.
         protections: in the order of the command line.
         purifications: in the order of the gauntlet.
         columns: all figures that occur.
@@ -213,7 +213,7 @@ class Outcome:
         noise_limits: per generator, protection, purification and figure.
         photos: sorted by key.
         summary: means.
-        worst: worst cases over tiers, held-out generators first.
+        worst: worst cases over tiers, in the same order.
         heat: fields of the heat map.
         curves: by frame index.
         set_figures: figures of sets of clips.

@@ -18,6 +18,7 @@ from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.gauntlet import Entry
+from anti_i2v_lit.evaluation.knowledge import with_statements
 from anti_i2v_lit.evaluation.matching import Matched, clean_photos, has_manifest, match
 from anti_i2v_lit.evaluation.records import Digests, PhotoRecord
 from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
@@ -25,6 +26,7 @@ from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
 CLEAN = "clean"
 NOISE = "noise like "
 VERSION = 3  # raise it when a figure's definition changes, so that kept results are not reused
+RECORD_VERSION = 4  # the same of what is known of a photo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +97,18 @@ class Plan:
         """
         return read_photo(source, self.settings.reading).srgb()
 
+    def calibrates(self, task: Task) -> bool:
+        """Whether identity thresholds are found on a clip: the gauntlet's first clean ones."""
+        return task.protection == CLEAN and task.entry == self.entries[0]
+
     def record_identity(self, key: str) -> str:
-        """Digest of what a photo's record depends on."""
+        """Digest of what a photo's record depends on; what it may lack is no part of it."""
         pairs = {m.name: m.pairs[key] for m in self.protections if key in m.pairs}
         files = {name: [self.digests.of(p.file), p.how] for name, p in pairs.items()}
         claims = {name: p.row.psnr for name, p in pairs.items() if p.row is not None}
         photo = self.digests.of(self.photos[key])
-        return digest([VERSION, key, photo, files, repr(claims), vars(self.settings.faces)])
+        faces = vars(self.settings.faces)
+        return digest([RECORD_VERSION, key, photo, files, repr(claims), faces])
 
     def tasks(self, record: PhotoRecord, generator: str) -> Iterator[Task]:
         """Every clip of a photo by one generator: clean ones before those compared with them."""
@@ -198,7 +205,7 @@ def make_plan(
     return Plan(
         settings=settings,
         photos=photos,
-        protections=matched,
+        protections=with_statements(matched, settings.surrogates, generators),
         entries=chosen,
         entry_identities={entry.label: digest(entry.identity) for entry in chosen},
         generators=generators,

@@ -22,6 +22,8 @@ from anti_i2v_lit.metrics import METRICS, SET_METRICS
 
 KEEP = ("report", "all")
 ALL_METRICS = "all"
+# Figures of the judge that no metric is called by, and the nearest metrics.
+_BESIDE_CLIPS = {f"clip_{what}": f"photo_{what}" for what in ("lpips", "psnr", "ssim")}
 
 
 @dataclass(kw_only=True)
@@ -109,6 +111,41 @@ class StatisticsSettings:
         check_at_least(self.resamples, 1, "statistics.resamples")
 
 
+@dataclass(kw_only=True)
+class ReportSettings:
+    """How much of an evaluation `report.html` shows; the files beside it hold all.
+
+    Attributes:
+        photos: photos shown with pictures and clips: the worst, the middle and the best ones.
+        pictures_per_photo: protected files shown with pictures and residual, per photo.
+        comparisons_per_photo: generator, purification, prompt and seed settings shown per photo.
+        frames: frames shown per clip; of longer clips evenly spaced ones.
+        frame_side_px: longer side of a shown frame, pixels.
+        clip_megabytes: size of all embedded clips together, in 10^6 bytes as written to the page.
+        charts: charts by frame index.
+        table_rows: rows of the table of all photos, and of the table of file hashes.
+        metric_rows: rows of a metric's table.
+        problems: problems listed per kind.
+    """
+
+    photos: int = 12
+    pictures_per_photo: int = 6
+    comparisons_per_photo: int = 4
+    frames: int = 48
+    frame_side_px: int = 160
+    clip_megabytes: float = 24.0
+    charts: int = 72
+    table_rows: int = 10_000
+    metric_rows: int = 400
+    problems: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse negative limits and frames that are too small to see."""
+        for limit in dataclasses.fields(self):
+            low = {"frames": 2, "frame_side_px": 16}.get(limit.name, 0)
+            check_at_least(getattr(self, limit.name), low, f"report.{limit.name}")
+
+
 def default_generators() -> list[dict[str, Any]]:
     """Both packaged models."""
     return [
@@ -129,12 +166,17 @@ class EvaluationSettings:
         batch_size: clips made together.
         long_clip_chains: how often a clip's last frame is fed back as the next photo.
         gauntlet: name of a gauntlet, or a list of names and {name, severity, label, <fields>}.
-        metrics: further figures by registered name, or {name, <fields>}; "all" for every one.
+        metrics: further figures by registered name, or {name, <fields>, label}; "all" for every
+            one. `metrics.NAME.FIELD=VALUE` sets a field of one of them.
+        surrogates: name of a protection -> models that computed it, for folders whose manifest
+            does not say: labels of generators, packaged models, `name` or `name:path` of
+            registered ones, or "other". Where nobody says, it is unknown.
         weights: folder of face networks and other files; "" for $ANTI_I2V_DATA/models.
         noise: noise of equal size.
         identity: when a clip shows somebody else.
         clips: which clips are kept.
         statistics: how means are taken.
+        report: how much the page shows.
         framing: how a photo is cut to a generator's frame.
         faces: face detector.
         reading: limits on input files.
@@ -149,11 +191,13 @@ class EvaluationSettings:
     long_clip_chains: int = 0
     gauntlet: Any = "quick"
     metrics: Any = ALL_METRICS
+    surrogates: dict[str, list[str]] = field(default_factory=dict)
     weights: str = ""
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
     framing: FramingConfig = field(default_factory=FramingConfig)
     faces: FaceConfig = field(default_factory=FaceConfig)
     reading: ReadingConfig = field(default_factory=ReadingConfig)
@@ -182,20 +226,15 @@ class EvaluationSettings:
         known = [entry.label for entry in self.purifications()]
         for label in self.clips.purifications:
             check_in(label, known, "clips.purifications")
-        for node in self.metric_nodes():
-            check_in(str(node.get("name")), [*METRICS.names(), *SET_METRICS.names()], "metric")
+        self.metric_nodes()
 
     def purifications(self) -> tuple[Entry, ...]:
         """The gauntlet, in order."""
         return entries(self.gauntlet)
 
     def metric_nodes(self) -> list[dict[str, Any]]:
-        """{name, <fields>} of every further metric."""
-        every = [*METRICS.names(), *SET_METRICS.names()]
-        given = every if self.metrics == ALL_METRICS else self.metrics
-        if not isinstance(given, list):
-            raise ValueError(f"metrics: expected a list of names or {ALL_METRICS!r}, got {given!r}")
-        return [{"name": node} if isinstance(node, str) else dict(node) for node in given]
+        """{name, <fields>, label} of every further metric."""
+        return _metric_nodes(self.metrics)
 
     def plain(self) -> dict[str, Any]:
         """Everything as plain data."""
@@ -207,6 +246,7 @@ SECTIONS: dict[str, type[Any]] = {
     "identity": IdentitySettings,
     "clips": ClipSettings,
     "statistics": StatisticsSettings,
+    "report": ReportSettings,
     "framing": FramingConfig,
     "faces": FaceConfig,
     "reading": ReadingConfig,
@@ -223,6 +263,51 @@ def labelled(node: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"generators: expected {{name: ..., <fields>}}, got {node!r}")
     check_in(node["name"], GENERATORS.targets(), "generator")
     return {**node, "label": str(node.get("label") or node["name"])}
+
+
+def _metric_nodes(given: Any) -> list[dict[str, Any]]:
+    """{name, <fields>, label} of the metrics that the setting `metrics` asks for.
+
+    Raises:
+        ValueError: neither "all" nor a list of names and nodes, or an unknown name.
+    """
+    every = [*METRICS.names(), *SET_METRICS.names()]
+    listed = every if given == ALL_METRICS else given
+    if not isinstance(listed, list):
+        raise ValueError(
+            f"metrics: expected a list of names or {{name: ..., <fields>}}, or {ALL_METRICS!r}, "
+            f"got {given!r}"
+        )
+    nodes = [{"name": node} if isinstance(node, str) else dict(node) for node in listed]
+    for node in nodes:
+        if node.get("name") in _BESIDE_CLIPS:
+            raise ValueError(
+                f"metrics: {node['name']} compares with the clean photo's clip and is always "
+                f"taken; the metric that compares with the photo is {_BESIDE_CLIPS[node['name']]}"
+            )
+        check_in(str(node.get("name")), every, "metric")
+    return nodes
+
+
+def _with_metric_field(given: Any, place: str, value: Any) -> list[dict[str, Any]]:
+    """The metrics with one field of one of them set.
+
+    Args:
+        given: the setting `metrics`.
+        place: `NAME.FIELD`, with the metric's label, which is its name where it has none.
+        value: of the field.
+
+    Raises:
+        ValueError: another form, or a metric that was not asked for.
+    """
+    label, _, name = place.partition(".")
+    if not name:
+        raise ValueError(f"expected metrics.NAME.FIELD=VALUE, got metrics.{place}")
+    nodes = _metric_nodes(given)
+    named = {str(node.get("label") or node["name"]): node for node in nodes}
+    check_in(label, named, "metric among those that are asked for")
+    named[label][name] = value
+    return nodes
 
 
 def load_evaluation_settings(
@@ -260,6 +345,11 @@ def load_evaluation_settings(
 def _override(merged: Any, override: str) -> None:
     """Apply one `a.b=c`; `a.0.b=c` reaches into lists."""
     key, value = parse_override(EvaluationSettings, override)
+    section, _, place = key.partition(".")
+    if section == "metrics" and place and not place.partition(".")[0].isdigit():
+        plain = OmegaConf.to_container(merged)
+        assert isinstance(plain, dict)
+        key, value = section, _with_metric_field(plain[section], place, value)
     try:
         OmegaConf.update(merged, key, value, merge=False, force_add=True)
     except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:

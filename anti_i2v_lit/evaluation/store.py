@@ -32,6 +32,8 @@ class Result:
         generator: label of the model that made the clip; "" where there is only one.
         frame: which part of the photo is shown, at which size; "" for the photo as it is.
         by_frame: figure -> value per frame of the clip; NaN where it is undefined.
+        faces: face network -> mean face vector of the clip as text (`strangers.py`), of clips that
+            identity thresholds are found on.
     """
 
     photo: str
@@ -44,6 +46,7 @@ class Result:
     generator: str = ""
     frame: str = ""
     by_frame: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    faces: Mapping[str, str] = field(default_factory=dict)
 
 
 class ResultStore:
@@ -74,7 +77,10 @@ class ResultStore:
                 raise ValueError(
                     f"{path}, line {number} is not a result: {error}; delete the line"
                 ) from error
-            self._known[result.identity] = result
+            known = self._known.get(result.identity)
+            # Lines of several files are in no order of time: one with more in it stays.
+            if known is None or len(result.faces) >= len(known.faces):
+                self._known[result.identity] = result
 
     def append(self, results: Sequence[Result]) -> None:
         """Write results, one line each, and wait until they are on the disk."""

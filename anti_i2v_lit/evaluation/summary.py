@@ -15,7 +15,7 @@ from anti_i2v_lit.evaluation.calibration import (
     thresholds,
 )
 from anti_i2v_lit.evaluation.columns import VISIBILITY
-from anti_i2v_lit.evaluation.facts import HELD_OUT, PROTECTED, WEAKENED, WHITE_BOX
+from anti_i2v_lit.evaluation.facts import PROTECTED, WEAKENED
 from anti_i2v_lit.evaluation.gauntlet import tiers
 from anti_i2v_lit.evaluation.outcome import (
     Curve,
@@ -43,7 +43,8 @@ class Summary:
         settings: of the evaluation.
         generators: labels, held-out ones first.
         protections: names.
-        white_box: protection -> labels of the generators that computed it.
+        knowledge: (generator, protection) -> what is known of the former's part in computing the
+            latter, one of `KNOWLEDGE`.
         link_length: generator -> frames of one link of a clip.
     """
 
@@ -54,12 +55,12 @@ class Summary:
         *,
         generators: Sequence[str],
         protections: Sequence[str],
-        white_box: Mapping[str, Sequence[str]],
+        knowledge: Mapping[tuple[str, str], str],
         link_length: Mapping[str, int],
     ) -> None:
         self._trials, self._settings = trials, settings
         self._generators, self._protections = tuple(generators), tuple(protections)
-        self._white_box, self._link_length = white_box, link_length
+        self._knowledge, self._link_length = knowledge, link_length
         self._labels = [entry.label for entry in settings.purifications()]
         self.networks = face_networks(trials)
         self.thresholds: list[Threshold] = [
@@ -74,8 +75,8 @@ class Summary:
         self.verdicts = Verdicts(trials, self.thresholds, self.limits, planned=planned)
 
     def knowledge(self, generator: str, protection: str) -> str:
-        """Whether a generator computed the cloaks: "white-box", or "held-out" if it did not."""
-        return WHITE_BOX if generator in self._white_box.get(protection, ()) else HELD_OUT
+        """What is known of a generator's part in computing the cloaks, one of `KNOWLEDGE`."""
+        return self._knowledge[generator, protection]
 
     def rows(self) -> Iterator[SummaryRow]:
         """Means and paired differences of everything, clean photos and noise included."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.evaluation.facts import Problem
+from anti_i2v_lit.data.faces import Face
+from anti_i2v_lit.evaluation.facts import UNREADABLE, Problem
 from anti_i2v_lit.evaluation.further import Further
 from anti_i2v_lit.evaluation.inspection import Inspected, Subject, framed, inspect
 from anti_i2v_lit.evaluation.judge import Judge, pixel_landmarks
 from anti_i2v_lit.evaluation.matching import Matched
 from anti_i2v_lit.evaluation.plan import Plan
-from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
+from anti_i2v_lit.evaluation.records import FileFigure, PhotoRecord, RecordStore
+from anti_i2v_lit.evaluation.strangers import packed
 from anti_i2v_lit.metrics.base import CloakedPhoto
 
 
@@ -31,50 +33,72 @@ class Surveyor:
 
     def __init__(self, plan: Plan, records: RecordStore, judge: Judge, further: Further) -> None:
         self._plan, self._records, self._judge, self._further = plan, records, judge, further
-        self._people: dict[str, dict[str, Tensor] | None] = {}
+
+    def known(self, key: str) -> PhotoRecord | None:
+        """The record of a photo, if nothing is left to be looked at; decodes nothing."""
+        record = self._records.find(self._plan.record_identity(key))
+        if record is None or self._lacks_person(record):
+            return None
+        return None if record.lacks(self._further.file_settings) else record
 
     def record(self, key: str) -> PhotoRecord:
-        """The record of a photo, made now if it is not there; unreadable files are problems."""
-        identity = self._plan.record_identity(key)
-        known = self._records.find(identity)
-        if known is None:
-            known = self._looked_at(key, identity)
-            self._records.append(known)
-        return known
+        """The record of a photo, made now if it is not there; unreadable files are problems.
 
-    def other_people(self, key: str) -> list[dict[str, Tensor]]:
-        """Embeddings of other photos' faces, evenly spaced by name, at most as many as set.
+        Of a record that is there, only what it lacks is made: a face's vector by a network that
+        was not at hand, and figures of further metrics that were not asked for.
 
-        A photo that may show the same person is no stranger: where its cosine to this photo
-        reaches the network's fixed threshold, its vectors are NaN, and so is all that is compared
-        with them. Strangers that look alike are dropped with it, which makes the calibrated
-        threshold lower, never higher. All are NaN where no face is found in this photo.
+        Raises:
+            PhotoFailure: a file that could be read before cannot be read now.
         """
-        keys = [other for other in self._plan.photos if other != key]
-        count = min(len(keys), self._plan.settings.identity.others)
-        chosen = [keys[i * len(keys) // count] for i in range(count)] if count else []
-        found = [self._person(other) for other in chosen]
-        own, cuts = self._person(key), self._plan.settings.identity.fallback
-        return [
-            _undefined(person) if own is None or _is_same(own, person, cuts) else person
-            for person in found
-            if person is not None
-        ]
+        identity = self._plan.record_identity(key)
+        found = self._records.find(identity)
+        made = found if found is not None else self._looked_at(key, identity)
+        if made.size != (0, 0):
+            made = self._completed(made)
+        if made is not found:
+            self._records.append(made)
+        return made
+
+    def _lacks_person(self, record: PhotoRecord) -> bool:
+        return record.has_face and not set(self._judge.embedders) <= set(record.person)
+
+    def _completed(self, record: PhotoRecord) -> PhotoRecord:
+        lacking = record.lacks(self._further.file_settings)
+        if not lacking and not self._lacks_person(record):
+            return record
+        photo = self._plan.read(self._plan.photos[record.key])
+        if self._lacks_person(record):
+            faces = self._judge.detector.detect(photo)
+            record = replace(record, person=self._person(photo, faces))
+        added: list[FileFigure] = []
+        for file in record.files:
+            names = [name for protection, name in lacking if protection == file.protection]
+            if names:
+                added += self._figures(record, photo, file.protection, names)
+        return record.with_figures(added)
 
     @torch.no_grad()
-    def _person(self, key: str) -> dict[str, Tensor] | None:
-        if key not in self._people:
-            self._people[key] = None
-            try:
-                photo = self._plan.read(self._plan.photos[key])
-            except (ValueError, OSError):
-                return None
-            faces = self._judge.detector.detect(photo)
-            if faces:
-                points = pixel_landmarks(faces[0], photo)
-                vectors = {n: e.embed(photo, points) for n, e in self._judge.embedders.items()}
-                self._people[key] = vectors
-        return self._people[key]
+    def _person(self, photo: Tensor, faces: Sequence[Face]) -> dict[str, str]:
+        """Face network -> packed vector of the main face; empty without one."""
+        if not faces:
+            return {}
+        points = pixel_landmarks(faces[0], photo)
+        return {n: packed(e.embed(photo, points)) for n, e in self._judge.embedders.items()}
+
+    def _figures(
+        self, record: PhotoRecord, photo: Tensor, protection: str, names: Sequence[str]
+    ) -> list[FileFigure]:
+        matched = next(m for m in self._plan.protections if m.name == protection)
+        protected = self._plan.read(matched.pairs[record.key].file)
+        reference = framed(photo, record.file(protection).frame, protected)
+        values = self._further.judge_file(
+            CloakedPhoto(key=record.key, photo=reference, cloak=protected), names
+        )
+        settings = self._further.file_settings
+        return [
+            FileFigure(protection=protection, name=name, settings=settings[name], value=value)
+            for name, value in values.items()
+        ]
 
     def _looked_at(self, key: str, identity: str) -> PhotoRecord:
         plan, source = self._plan, self._plan.photos[key]
@@ -92,17 +116,19 @@ class Surveyor:
         try:
             photo = plan.read(source)
         except (ValueError, OSError) as error:
-            problem = Problem(kind="unreadable", protection="", photo=key, reason=str(error))
+            problem = Problem(kind=UNREADABLE, protection="", photo=key, reason=str(error))
             return replace(record, problems=(problem,))
         found = {
             matched.name: self._inspected(key, photo, matched)
             for matched in plan.protections
             if key in matched.pairs
         }
+        faces = self._judge.detector.detect(photo)
         return replace(
             record,
             size=(photo.shape[-2], photo.shape[-1]),
-            has_face=bool(self._judge.detector.detect(photo)),
+            has_face=bool(faces),
+            person=self._person(photo, faces),
             files=tuple(i.file for i in found.values() if i.file is not None),
             cloaks=tuple(name for name, i in found.items() if i.is_cloak),
             problems=tuple(problem for i in found.values() for problem in i.problems),
@@ -114,7 +140,7 @@ class Surveyor:
             protected = plan.read(pair.file)
         except (ValueError, OSError) as error:
             reason = f"{pair.file.key}: {error}"
-            problem = Problem(kind="unreadable", protection=matched.name, photo=key, reason=reason)
+            problem = Problem(kind=UNREADABLE, protection=matched.name, photo=key, reason=reason)
             return Inspected(file=None, problems=(problem,), is_cloak=False)
         subject = Subject(
             protection=matched.name,
@@ -130,21 +156,4 @@ class Surveyor:
                 if other != key
             },
         )
-        inspected = inspect(subject, self._judge.lpips)
-        if inspected.file is None or not self._further.of_files:
-            return inspected
-        reference = framed(photo, inspected.file.frame, protected)
-        cloaked = CloakedPhoto(key=key, photo=reference, cloak=protected)
-        figures = {**inspected.file.figures, **self._further.judge_file(cloaked)}
-        return replace(inspected, file=replace(inspected.file, figures=figures))
-
-
-def _is_same(
-    one: Mapping[str, Tensor], other: Mapping[str, Tensor], cuts: Mapping[str, float]
-) -> bool:
-    """Whether two faces may be one person's, for any network with a fixed threshold."""
-    return any(float(one[name] @ other[name]) >= cuts[name] for name in one if name in cuts)
-
-
-def _undefined(person: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: torch.full_like(vector, torch.nan) for name, vector in person.items()}
+        return inspect(subject, self._judge.lpips)

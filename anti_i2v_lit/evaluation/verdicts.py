@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 
 from anti_i2v_lit.evaluation.calibration import DISTANCE, IDENTITY, face_networks
 from anti_i2v_lit.evaluation.facts import (
-    HELD_OUT,
+    KNOWLEDGE,
     NOT_A_CLOAK,
     NOT_JUDGED,
     PROTECTED,
+    UNKNOWN,
     UNPROTECTED,
     WEAKENED,
+    WHITE_BOX,
     Problem,
     Verdict,
 )
@@ -31,6 +33,11 @@ Place = tuple[str, str, str]
 _ORDER = {PROTECTED: 0, WEAKENED: 1, NOT_JUDGED: 2, UNPROTECTED: 3, NOT_A_CLOAK: 4}
 # At one place, a network without evidence cannot excuse one that still sees the person.
 _AT_PLACE = {PROTECTED: 0, NOT_JUDGED: 1, WEAKENED: 2, UNPROTECTED: 3}
+_BOUNDED = {
+    UNKNOWN: "; nobody says which models computed this cloak, so a white-box result cannot be "
+    "excluded",
+    WHITE_BOX: "; every generator here computed the cloak, so nothing is known of others",
+}
 NO_PERSON = (
     "the model does not show the person anyway: after every purification the clips of the clean "
     "photo lie below the identity threshold"
@@ -209,21 +216,21 @@ class Verdicts:
 
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """The worst verdict over the held-out generators; over the others if all are white-box.
+    """The worst verdict over the held-out generators.
 
-    Generators that do not show the person anyway are left out, if there are others.
+    Where there are none, over those of which nobody says whether they computed the cloak; over
+    white-box ones where there are no others. Generators that do not show the person anyway are
+    left out, if there are others.
     """
-    held_out = [v for v in verdicts if v.knowledge == HELD_OUT]
-    asked = held_out or verdicts
+    best = min((v.knowledge for v in verdicts), key=KNOWLEDGE.index)
+    asked = [v for v in verdicts if v.knowledge == best]
     telling = [v for v in asked if v.reason != NO_PERSON]
     worst = max(telling or asked, key=lambda v: (_ORDER[v.verdict], len(v.lost_after)))
     reason = worst.reason
     silent = [v.generator for v in asked if v.reason == NO_PERSON]
     if silent and telling:
         reason += f"; nothing is known of {_listed(silent)}, not showing the person anyway"
-    if not held_out:
-        reason += "; every generator here computed the cloak, so nothing is known of others"
-    return replace(worst, generator="", reason=reason)
+    return replace(worst, generator="", reason=reason + _BOUNDED.get(best, ""))
 
 
 def refused(protection: str, problems: Iterable[Problem]) -> Verdict:

@@ -7,7 +7,8 @@ import platform
 from collections.abc import Sequence
 
 from anti_i2v_lit import __version__
-from anti_i2v_lit.evaluation.outcome import ALL_TIERS, Outcome, Threshold
+from anti_i2v_lit.evaluation.facts import UNKNOWN
+from anti_i2v_lit.evaluation.outcome import ALL_TIERS, Outcome, Threshold, WorstCase
 from anti_i2v_lit.evaluation.plan import Plan
 
 PACKAGES = ("torch", "torchvision", "diffusers", "lightning", "lpips", "safetensors", "numpy")
@@ -51,7 +52,7 @@ def definition(plan: Plan, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
 
 
 def headline(outcome: Outcome) -> tuple[str, ...]:
-    """The result in a few sentences, held-out generators first; swapped files before all."""
+    """The result in a few sentences, in the order of `KNOWLEDGE`; swapped files before all."""
     found, pairs = [], {p.name: p.num_pairs for p in outcome.protections}
     for case in outcome.worst:
         if case.tier != ALL_TIERS:
@@ -60,14 +61,14 @@ def headline(outcome: Outcome) -> tuple[str, ...]:
         interval = "" if share.low != share.low else f" [{share.low:.0%}, {share.high:.0%}]"
         left = max(0, pairs.get(case.protection, share.count) - share.count)
         found.append(
-            f"{case.protection}, {case.knowledge} generator {case.generator}: "
+            f"{case.protection}, {_who(case)}: "
             f"{share.mean:.0%}{interval} of {share.count} photos are protected after every one of "
             f"{len(case.purifications)} purifications that leaves the person in the clean photo's "
             f"clips, {changed.mean:.0%} change more than under noise of equal size "
             f"({case.counts.prompts} prompts, {case.counts.seeds} seeds; photos with missing clips "
             f"count as not protected; {left} photos could not be judged and are left out)."
             if share.count
-            else f"{case.protection}, generator {case.generator}: nothing could be judged."
+            else f"{case.protection}, {_who(case)}: nothing could be judged."
         )
     swapped = [p for p in outcome.problems if p.kind == "swapped"]
     if swapped:
@@ -77,3 +78,13 @@ def headline(outcome: Outcome) -> tuple[str, ...]:
             + "; ".join(f"{p.photo} ({p.reason})" for p in swapped[:5]),
         )
     return tuple(found)
+
+
+def _who(case: WorstCase) -> str:
+    """The generator, and what is known of its part in computing the cloak."""
+    if case.knowledge == UNKNOWN:
+        return (
+            f"generator {case.generator} (nobody says which models computed the cloaks, so a "
+            "white-box result cannot be excluded)"
+        )
+    return f"{case.knowledge} generator {case.generator}"

@@ -26,12 +26,11 @@ from anti_i2v_lit.evaluation.plan import CLEAN, Plan, Task
 from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
 from anti_i2v_lit.evaluation.settings import EvaluationSettings
 from anti_i2v_lit.evaluation.store import Result, ResultStore
+from anti_i2v_lit.evaluation.strangers import NO_FACE_IN_PHOTO, packed
 from anti_i2v_lit.evaluation.surveying import Surveyor
 from anti_i2v_lit.generators import GENERATORS
 from anti_i2v_lit.generators.base import VideoGenerator
 from anti_i2v_lit.purifications.base import Purification
-
-OTHERS = "others_"
 
 
 class Stopped(Exception):
@@ -77,7 +76,7 @@ class Workbench:
 
     def is_done(self, key: str, label: str) -> bool:
         """Whether every row of a photo by one generator is there; decodes nothing."""
-        record = self.records.find(self.plan.record_identity(key))
+        record = self.surveyor.known(key)
         return record is not None and not self._pending(record, label)
 
     def missing(self) -> list[tuple[str, str]]:
@@ -113,9 +112,15 @@ class Workbench:
         return [task for task in self.plan.tasks(record, label) if not self._is_made(task)]
 
     def _is_made(self, task: Task) -> bool:
-        if self.store.find(task.identity) is None:
+        if not self.is_judged(task):
             return False
         return not is_kept(self.plan, task) or self.store.clip_path(task.clip_name).is_file()
+
+    def is_judged(self, task: Task) -> bool:
+        """Whether a task's row is there, with the face vectors that the calibration needs."""
+        row = self.store.find(task.identity)
+        needed = set(self.judge.embedders) if self.plan.calibrates(task) else set()
+        return row is not None and needed <= set(row.faces)
 
     def _purifications_at(self, work_px: int) -> dict[str, Purification | None]:
         """Label -> purification for a view of this shorter side; built once for each size."""
@@ -185,7 +190,7 @@ class _PhotoAtWork:
         for task, clip in made:
             if task.protection == CLEAN or self._is_kept(task):
                 self._bench.store.save_clip(task.clip_name, clip, self._views[_place(task)])
-            if self._bench.store.find(task.identity) is None:
+            if not self._bench.is_judged(task):
                 results.append(self._judged(task, clip))
         if results:
             self._bench.store.append(results)
@@ -202,8 +207,6 @@ class _PhotoAtWork:
         figures, by_frame = dict(measured.figures), dict(measured.by_frame)
         more, more_by_frame = self._further(task, clip, known, measured)
         figures.update({**more, **self._shift(task, known)})
-        if task.protection == CLEAN and task.entry == self._bench.plan.entries[0]:
-            by_frame.update(self._strangers(task, clip, measured))
         return Result(
             photo=task.key,
             protection=task.protection,
@@ -215,6 +218,7 @@ class _PhotoAtWork:
             generator=task.generator,
             frame=task.counterpart,
             by_frame={**by_frame, **more_by_frame},
+            faces=self._faces(clip, measured) if self._bench.plan.calibrates(task) else {},
         )
 
     def _know(self, name: str) -> KnownPhoto:
@@ -230,22 +234,17 @@ class _PhotoAtWork:
             self._shifts[place] = self._judge.judge_latents(known, self._views[place])
         return self._shifts[place]
 
-    def _strangers(
-        self, task: Task, clip: Tensor, measured: Measured
-    ) -> dict[str, tuple[float, ...]]:
-        """Similarity to other people's photos, mean over frames, faceless frames counted 0."""
+    def _faces(self, clip: Tensor, measured: Measured) -> dict[str, str]:
+        """Face network -> mean over frames of the face vectors, faceless frames counted 0."""
         if measured.landmarks is None:
-            return {}
+            return dict.fromkeys(self._judge.embedders, NO_FACE_IN_PHOTO)
+        seen = measured.landmarks.isfinite().all(dim=(1, 2))
+        if not seen.any():
+            return dict.fromkeys(self._judge.embedders, "")
         found = {}
-        others = self._bench.surveyor.other_people(task.key)
         for name, embedder in self._judge.embedders.items():
-            total = torch.zeros(len(others))
-            seen = measured.landmarks.isfinite().all(dim=(1, 2))
-            if seen.any() and others:
-                vectors = embedder.embed_all(clip[seen], measured.landmarks[seen])
-                people = torch.stack([person[name] for person in others])
-                total = (vectors @ people.T).sum(0) / len(clip)
-            found[OTHERS + name] = tuple(total.tolist())
+            vectors = embedder.embed_all(clip[seen], measured.landmarks[seen])
+            found[name] = packed(vectors.sum(0) / len(clip))
         return found
 
     def _further(

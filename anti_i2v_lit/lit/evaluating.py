@@ -248,8 +248,8 @@ def _summed_up(bench: Workbench, failures: FailureLog, out: Path, started: float
     files = (*write_rows(found.results, outcome, out), REPORT, TENSORBOARD)
     outcome = dataclasses.replace(outcome, files=files, seconds=time.monotonic() - started)
     write_outcome(outcome, out)
-    write_report(outcome, out)
-    write_tensorboard(outcome, out)
+    write_report(outcome, out, bench.plan.settings.report)
+    write_tensorboard(outcome, out, bench.plan.settings.report)
     return outcome
 
 

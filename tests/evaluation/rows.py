@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from anti_i2v_lit.evaluation.facts import HELD_OUT
 from anti_i2v_lit.evaluation.plan import CLEAN, NOISE
 from anti_i2v_lit.evaluation.settings import load_evaluation_settings
 from anti_i2v_lit.evaluation.store import Result
@@ -81,6 +82,6 @@ def summary(rows: Sequence[Result], thresholds: dict[str, float] | None = None) 
         settings,
         generators=["g"],
         protections=["ours"],
-        white_box={"ours": ()},
+        knowledge={("g", "ours"): HELD_OUT},
         link_length={},
     )

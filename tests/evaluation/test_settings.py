@@ -21,6 +21,7 @@ def test_overrides_reach_into_sections_and_lists() -> None:
     assert settings.seeds == [3] and settings.noise.seeds == 0
     assert settings.generators[1]["path"] == "/m" and settings.generators[0]["path"] == "embedded"
     assert [e.label for e in settings.purifications()] == ["none", "blur"]
+    assert load_evaluation_settings(overrides=["report.photos=3"]).report.photos == 3
     complete = generator_node(settings)(settings.generators[0])
     assert complete["num_inference_steps"] == settings.sampling_steps == 8
     own = load_evaluation_settings(overrides=["sampling_steps=0"])
@@ -44,6 +45,8 @@ def test_overrides_reach_into_sections_and_lists() -> None:
         ("clips.keep=some", "clips.keep"),
         ("clips.purifications=[blur]", "clips.purifications"),
         ("identity.thresholds.dlib=3", "dlib"),
+        ("report.photo=3", "Did you mean 'photos'"),
+        ("report.frames=1", "report.frames"),
         ("nonsense", "section.field=value"),
     ],
 )

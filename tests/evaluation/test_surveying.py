@@ -1,16 +1,25 @@
-"""Who counts as another person."""
+"""What is looked at once, again, or never; and who counts as another person."""
 
+import dataclasses
+import json
+import math
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
+from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.data.faces import FaceConfig
+from anti_i2v_lit.evaluation.facts import UNREADABLE
 from anti_i2v_lit.evaluation.further import build_further
-from anti_i2v_lit.evaluation.plan import make_plan
-from anti_i2v_lit.evaluation.records import RecordStore
-from anti_i2v_lit.evaluation.settings import load_evaluation_settings
+from anti_i2v_lit.evaluation.plan import Plan, make_plan
+from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
+from anti_i2v_lit.evaluation.settings import IdentitySettings, load_evaluation_settings
+from anti_i2v_lit.evaluation.strangers import NO_FACE_IN_PHOTO, Strangers, packed, unpacked
 from anti_i2v_lit.evaluation.surveying import Surveyor
-from tests.evaluation.fakes import fake_judge, write_noisy
+from tests.evaluation.fakes import MeanEmbedder, fake_judge, write_noisy, write_photos
 
 COLOURS = {
     "green": (10, 200, 10),
@@ -20,6 +29,20 @@ COLOURS = {
 }
 
 
+def surveyor_of(folder: Path, **values: object) -> Surveyor:
+    """One run's surveyor of `photos` and `ours`."""
+    settings = load_evaluation_settings(values={"metrics": ["motion"], **values})
+    plan = make_plan(
+        settings, clean=folder / "photos", cloaked={"ours": folder / "ours"}, out=folder / "out"
+    )
+    further = build_further(settings.metric_nodes(), None)
+    return Surveyor(plan, RecordStore(folder / "out"), fake_judge(), further)
+
+
+def people_of(surveyor: Surveyor) -> dict[str, dict[str, str]]:
+    return {key: surveyor.record(key).person for key in surveyor._plan.photos}
+
+
 def test_photos_that_may_show_the_same_person_are_no_strangers(tmp_path: Path) -> None:
     folder, paths = tmp_path / "photos", []
     folder.mkdir()
@@ -27,15 +50,136 @@ def test_photos_that_may_show_the_same_person_are_no_strangers(tmp_path: Path) -
         paths.append(folder / f"{name}.png")
         Image.fromarray(np.full((32, 32, 3), colour, np.uint8)).save(paths[-1])
     write_noisy(paths, tmp_path / "ours", 4)
-    settings = load_evaluation_settings(values={"metrics": ["motion"]})
-    plan = make_plan(
-        settings, clean=folder, cloaked={"ours": tmp_path / "ours"}, out=tmp_path / "out"
-    )
-    further = build_further(settings.metric_nodes(), None)
-    surveyor = Surveyor(plan, RecordStore(tmp_path / "out"), fake_judge(), further)
+    people = people_of(surveyor_of(tmp_path))
+    strangers = Strangers(people, IdentitySettings())
     # The fake network's vector is the mean colour, so red and green are strangers.
-    others = [person["dlib"] for person in surveyor.other_people("red1.png")]
-    assert [bool(vector.isnan().all()) for vector in others] == [False, True, False]
-    assert [bool(vector.isfinite().all()) for vector in others] == [True, False, True]
-    green = [person["dlib"] for person in surveyor.other_people("green.png")]
-    assert all(bool(vector.isfinite().all()) for vector in green)
+    clip = {"dlib": packed(torch.tensor([0.5, 0.25, 0.0]))}
+    found = strangers.similarities("red1.png", clip)["dlib"]
+    assert [math.isnan(value) for value in found] == [False, True, False]
+    for colour, value in ((COLOURS["green"], found[0]), (COLOURS["zblue"], found[2])):
+        unit = np.array(colour) / np.linalg.norm(colour)
+        assert value == pytest.approx(unit @ [0.5, 0.25, 0.0], abs=1e-3)
+    assert not any(math.isnan(v) for v in strangers.similarities("green.png", clip)["dlib"])
+    # A clip without any face is nobody; without a face in the photo nobody looked at the clip.
+    assert strangers.similarities("green.png", {"dlib": ""})["dlib"] == (0.0, 0.0, 0.0)
+    assert strangers.similarities("green.png", {"dlib": NO_FACE_IN_PHOTO}) == {}
+    lonely = Strangers({**people, "red1.png": {}}, IdentitySettings())
+    assert all(math.isnan(v) for v in lonely.similarities("red1.png", clip)["dlib"])
+
+
+def test_a_vector_comes_back_as_it_was() -> None:
+    vector = torch.randn(1024)
+    assert np.array_equal(unpacked(packed(vector)), vector.numpy())
+    assert len(unpacked("")) == 0
+
+
+def test_a_clip_is_compared_with_evenly_spaced_others() -> None:
+    people = {f"p{i}": {"dlib": packed(torch.tensor([float(i)]))} for i in range(9)}
+    # A cosine of one-dimensional vectors is their product here; the cuts are out of reach.
+    settings = IdentitySettings(others=4, fallback={})
+    found = Strangers(people, settings).similarities("p3", {"dlib": packed(torch.ones(1))})
+    assert found["dlib"] == (0.0, 2.0, 5.0, 7.0)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> list[str]:
+    """The keys of the files that a plan reads from now on."""
+    read, seen = Plan.read, []
+
+    def reading(self: Plan, source: object) -> torch.Tensor:
+        seen.append(Path(source.path).parent.name)  # type: ignore[attr-defined]
+        return read(self, source)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Plan, "read", reading)
+    return seen
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_noisy(write_photos(tmp_path / "photos", 2), tmp_path / "ours", 9)
+    return tmp_path
+
+
+def figures(surveyor: Surveyor, record: PhotoRecord) -> dict[str, float]:
+    (file,) = record.files_with(surveyor._further.file_settings)
+    return file.figures
+
+
+def test_another_metric_of_files_is_taken_for_photos_that_are_known(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = surveyor_of(folder)
+    before = first.record("photo0.png")
+    assert "lightness" not in figures(first, before)
+    second = surveyor_of(folder, metrics=["motion", "lightness"])
+    assert second.known("photo0.png") is None, "something is left to be looked at"
+    inspected = []
+    monkeypatch.setattr(
+        "anti_i2v_lit.evaluation.surveying.inspect", lambda *given: inspected.append(given)
+    )
+    after = second.record("photo0.png")
+    assert after.identity == before.identity and not inspected, "only the new figure is taken"
+    from skimage.color import rgb2lab
+
+    pixels = [np.asarray(Image.open(folder / f / "photo0.png")) for f in ("photos", "ours")]
+    expected = np.abs(np.subtract(*[rgb2lab(p)[..., 0] for p in pixels])).mean()
+    assert figures(second, after)["lightness"] == pytest.approx(expected, rel=1e-3)
+    assert {n: v for n, v in figures(second, after).items() if n != "lightness"} == figures(
+        first, before
+    )
+    seen = counted(monkeypatch, second._plan)
+    third = surveyor_of(folder, metrics=["lightness"])
+    assert third.known("photo0.png") is not None and third.record("photo0.png") and not seen
+    assert "lightness" not in figures(surveyor_of(folder), after), "nobody asked for it"
+
+
+def test_a_face_network_that_comes_later_sees_photos_that_are_known(folder: Path) -> None:
+    first = surveyor_of(folder)
+    first.record("photo0.png")
+    second = surveyor_of(folder)
+    second._judge.embedders["hse"] = MeanEmbedder()  # type: ignore[assignment]
+    assert second.known("photo0.png") is None
+    assert set(second.record("photo0.png").person) == {"dlib", "hse"}
+    assert second.known("photo0.png") is not None
+
+
+def test_a_file_that_could_not_be_read_is_read_again_by_the_next_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes: a disk, a permission or a decoder was in the way."""
+    read = Plan.read
+
+    def failing(self: Plan, source: object) -> torch.Tensor:
+        if Path(source.path).parent.name == "ours":  # type: ignore[attr-defined]
+            raise PhotoFailure("Input/output error")
+        return read(self, source)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Plan, "read", failing)
+        first = surveyor_of(folder)
+        broken = first.record("photo0.png")
+        assert [p.kind for p in broken.problems] == [UNREADABLE] and not broken.cloaks
+        assert first.known("photo0.png") == broken, "one run tries once"
+    again = surveyor_of(folder)
+    assert again.known("photo0.png") is None
+    mended = again.record("photo0.png")
+    assert mended.identity == broken.identity and mended.cloaks == ("ours",)
+    assert surveyor_of(folder).known("photo0.png") == mended
+
+
+def test_records_of_other_versions_are_made_again(folder: Path) -> None:
+    surveyor = surveyor_of(folder)
+    record = surveyor.record("photo0.png")
+    path = folder / "out" / "photos.jsonl"
+    old = json.loads(path.read_text())
+    for name in ("person", "figures"):
+        del old[name]
+    path.write_text(json.dumps({**old, "identity": "of before"}) + "\n")
+    surveyor._records._journal.close()
+    assert surveyor_of(folder).record("photo0.png") == record
+
+
+def test_the_detector_is_part_of_a_records_identity(folder: Path) -> None:
+    plan = surveyor_of(folder)._plan
+    other = dataclasses.replace(plan.settings, faces=FaceConfig(min_score=0.99))
+    changed = dataclasses.replace(plan, settings=other)
+    assert changed.record_identity("photo0.png") != plan.record_identity("photo0.png")

@@ -11,7 +11,13 @@ from PIL import Image
 
 from anti_i2v_lit.evaluation import clip_sets, workbench
 from anti_i2v_lit.evaluation.concluding import conclude, gather
-from anti_i2v_lit.evaluation.facts import HELD_OUT, NOT_A_CLOAK, NOT_JUDGED
+from anti_i2v_lit.evaluation.facts import (
+    HELD_OUT,
+    NOT_A_CLOAK,
+    NOT_JUDGED,
+    UNKNOWN,
+    WHITE_BOX,
+)
 from anti_i2v_lit.evaluation.further import build_further
 from anti_i2v_lit.evaluation.gauntlet import Entry
 from anti_i2v_lit.evaluation.outcome import Outcome
@@ -84,8 +90,8 @@ class Run:
         )
 
 
-def whole(folder: Path, monkeypatch: pytest.MonkeyPatch, **values: object) -> Run:
-    run = Run(folder, **values)
+def whole(folder: Path, monkeypatch: pytest.MonkeyPatch, out: str = "out", **values: object) -> Run:
+    run = Run(folder, out, **values)
     run.work(monkeypatch)
     return run
 
@@ -224,8 +230,75 @@ def test_a_peers_square_at_another_size_is_compared_with_the_same_part(
     assert outcome.exit_code == 0 and photo.files[0].pairing == "its name holds the photo's"
     assert photo.files[0].frame == pytest.approx((24 / 144, 0, 120 / 144, 1), abs=0.01)
     assert photo.files[0].counterpart.startswith("64x64")
-    assert outcome.protections[0].white_box == ()
-    assert {w.knowledge for w in outcome.worst} == {HELD_OUT}
+    # Nobody says which models a peer's folder was computed against.
+    facts_of_it = outcome.protections[0]
+    assert (facts_of_it.white_box, facts_of_it.told_by) == ((), "")
+    assert {w.knowledge for w in outcome.worst} == {h.knowledge for h in outcome.heat} == {UNKNOWN}
+    assert {v.knowledge for v in photo.verdicts} == {UNKNOWN}
+    assert "white-box result cannot be excluded" in photo.verdicts[0].reason
+    assert all("a white-box result cannot be excluded" in line for line in outcome.headline)
+
+
+def test_what_the_user_says_of_a_folder_counts_and_held_out_models_lead(folders, monkeypatch):
+    outcome = whole(folders, monkeypatch, surrogates={"ours": ["a", "other"]}, seeds=[0]).outcome()
+    (protection,) = outcome.protections
+    assert protection.told_by == "user" and protection.surrogates == ("cogvideox:", "other")
+    assert [g.label for g in outcome.generators] == ["b", "a"]
+    assert [w.knowledge for w in outcome.worst] == [HELD_OUT, WHITE_BOX]
+    assert {p.verdicts[0].knowledge for p in outcome.photos} == {HELD_OUT}
+    assert outcome.headline[0].startswith("ours, held-out generator b")
+
+
+def calibrated(outcome: Outcome) -> str:
+    return repr([(t.generator, t.value, t.method, t.own, t.others, t.num_people)
+                 for t in outcome.thresholds])  # fmt: skip
+
+
+def test_thresholds_follow_the_present_photos_and_gauntlet(folders, monkeypatch) -> None:
+    """A resumed run that compares other people, on other clips, ends as one that began so."""
+    one = VALUES["generators"][:1]
+    values = {"generators": one, "identity": {"min_people": 2, "fallback": {"dlib": 0.99995}}}
+    whole(folders, monkeypatch, out="grown", **values)
+    turned = {**values, "gauntlet": VALUES["gauntlet"][::-1]}
+    resumed = whole(folders, monkeypatch, out="grown", **turned)
+    # Clean clips of another purification, one per photo and seed, and the cloak's that is shown.
+    assert resumed.generator.clips_made == 3 * 2 + 3
+    assert calibrated(resumed.outcome()) == calibrated(
+        whole(folders, monkeypatch, out="new", **turned).outcome()
+    )
+    more = write_photos(folders / "photos", 5)
+    write_noisy(more, folders / "ours", 12)
+    resumed = whole(folders, monkeypatch, out="grown", **turned)
+    assert resumed.generator.clips_made == 2 * 2 * (2 + 2 + 1)
+    fresh = whole(folders, monkeypatch, out="fresh", **turned).outcome()
+    assert fresh.thresholds[0].others.count == 5
+    assert calibrated(resumed.outcome()) == calibrated(fresh)
+    assert resumed.outcome().complete
+
+
+def test_another_metric_of_files_makes_no_clip(folders, monkeypatch) -> None:
+    values = {"generators": VALUES["generators"][:1], "gauntlet": ["none"], "seeds": [0]}
+    first = whole(folders, monkeypatch, **values, metrics=["motion"])
+    assert all("lightness" not in f.figures for p in first.outcome().photos for f in p.files)
+    second = Run(folders, **values, metrics=["lightness", "motion"])
+    assert len(second.bench.missing()) == 3 and second.outcome().exit_code == 3
+    second.work(monkeypatch)
+    outcome = second.outcome()
+    assert second.generator.clips_made == 0 and outcome.complete
+    assert all(f.figures["lightness"] > 0 for p in outcome.photos for f in p.files)
+    assert "lightness" in {column.name for column in outcome.columns}
+
+
+def test_a_metric_with_settings_of_its_own_is_a_figure_of_its_own(folders, monkeypatch) -> None:
+    node = {"name": "photo_lpips", "frames": "first", "label": "first_frame"}
+    values = {"generators": VALUES["generators"][:1], "gauntlet": ["none"], "seeds": [0]}
+    run = whole(folders, monkeypatch, **values, metrics=[node])
+    rows = gather(run.plan, run.bench.store, run.bench.records).results
+    for row in rows:
+        assert row.figures["first_frame"] == pytest.approx(row.by_frame["photo_lpips"][0], abs=1e-5)
+        assert row.figures["first_frame"] != pytest.approx(row.figures["photo_lpips"], rel=1e-3)
+    (column,) = [c for c in run.outcome().columns if c.name == "first_frame"]
+    assert column.title.endswith("[frames=first]") and column.better == "higher"
 
 
 def test_long_clips_are_chained_and_curves_follow_them(folders, monkeypatch) -> None:

@@ -43,7 +43,7 @@ def test_psnr_and_ssim_equal_scikit_image_over_the_chosen_frames(
         )
         for i in indices
     ]  # fmt: skip
-    for name, expected in (("clip_psnr", np.mean(psnr)), ("clip_ssim", np.mean(ssim))):
+    for name, expected in (("photo_psnr", np.mean(psnr)), ("photo_ssim", np.mean(ssim))):
         metric = METRICS.build({"name": name, "frames": choice})
         metric.update([subject])
         assert metric.compute().item() == pytest.approx(expected, rel=1e-3)
@@ -52,7 +52,7 @@ def test_psnr_and_ssim_equal_scikit_image_over_the_chosen_frames(
 def test_lpips_grows_from_the_first_to_the_last_frame() -> None:
     values = []
     for choice in ("first", "all", "last"):
-        metric = METRICS.build({"name": "clip_lpips", "frames": choice})
+        metric = METRICS.build({"name": "photo_lpips", "frames": choice})
         metric.update([clip()[1]])
         values.append(metric.compute().item())
     assert 0 < values[0] < values[1] < values[2]
@@ -66,7 +66,7 @@ def test_lpips_of_many_frames_is_that_of_each_alone() -> None:
     network = load_lpips()
     with torch.no_grad():
         alone = [lpips_of(frame, many.photo, network) for frame in many.frames]
-    found = METRICS.build({"name": "clip_lpips"}).per_frame(many)
+    found = METRICS.build({"name": "photo_lpips"}).per_frame(many)
     assert found.tolist() == pytest.approx(alone, rel=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_a_photo_of_another_size_is_refused() -> None:
     _, subject = clip()
     other = GeneratedClip(key="a", photo=subject.photo[:, :-1], frames=subject.frames)
     with pytest.raises(ValueError, match="as the generator framed it"):
-        METRICS.build({"name": "clip_psnr"}).update([other])
+        METRICS.build({"name": "photo_psnr"}).update([other])
 
 
 def test_motion_of_a_single_frame_is_refused() -> None:

@@ -30,6 +30,7 @@ def protection_facts(name, white, photos):
         folder=f"/somewhere/{name}",
         source="manifest",
         surrogates=("cogvideox:embedded",),
+        told_by="manifest",
         white_box=tuple(white),
         noise=f"noise of {name}",
         num_pairs=photos,

@@ -10,7 +10,8 @@ import pytest
 
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.outcome import Outcome
-from anti_i2v_lit.report.evaluation import Config, write_report
+from anti_i2v_lit.evaluation.settings import ReportSettings
+from anti_i2v_lit.report.evaluation import write_report
 
 from .outcomes import SWAPPED, TOLD, make
 from .pages import Page
@@ -24,7 +25,7 @@ def shown(value, digits):
 
 
 def read(outcome, folder, **limits):
-    path = write_report(outcome, folder, Config(**limits))
+    path = write_report(outcome, folder, ReportSettings(**limits))
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -127,6 +128,34 @@ def test_held_out_models_come_first_and_white_box_is_marked(whole):
     heads = re.findall(r'<h3>(unet|mmdit) <span class="know (held|white)">', text)
     assert heads == [("unet", "held"), ("mmdit", "white")]
     assert "White-box marks a model that took part" in page.text
+
+
+def test_a_protection_of_unknown_making_is_never_called_held_out(tmp_path):
+    outcome = make(tmp_path, photos=3, protections=("peer",), clips=False)
+    told = [dataclasses.replace(p, told_by="", surrogates=()) for p in outcome.protections]
+    white = {g.label: "white-box" for g in outcome.generators[-1:]}
+    white_box = tuple(white)
+
+    def unknown(part):
+        return dataclasses.replace(part, knowledge=white.get(part.generator, "unknown"))
+
+    photos = [
+        dataclasses.replace(p, verdicts=tuple(map(unknown, p.verdicts))) for p in outcome.photos
+    ]
+    outcome = dataclasses.replace(
+        outcome,
+        protections=tuple(dataclasses.replace(p, white_box=white_box) for p in told),
+        photos=tuple(photos),
+        **{n: tuple(map(unknown, getattr(outcome, n))) for n in ("worst", "heat")},
+        summary=tuple(unknown(r) if r.knowledge else r for r in outcome.summary),
+    )
+    text = read(outcome, tmp_path)
+    page = Page(text)
+    assert "measured on the video model unet; nobody says which models computed" in page.text
+    assert "a white-box result cannot be excluded" in page.text
+    assert '<span class="know">unknown if white-box</span>' in text
+    assert 'class="know held"' not in text
+    assert "no model can be called held-out there" in page.text
 
 
 def test_nothing_is_fetched_and_nothing_runs_but_the_script_of_the_page(whole):

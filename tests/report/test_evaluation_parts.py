@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 from skimage import color
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from anti_i2v_lit.evaluation.settings import ReportSettings
 from anti_i2v_lit.evaluation.statistics import Estimate
-from anti_i2v_lit.report.evaluation import Config, write_tensorboard
+from anti_i2v_lit.report.evaluation import write_tensorboard
 from anti_i2v_lit.report.evaluation.chart import svg
 from anti_i2v_lit.report.evaluation.clips import film
 from anti_i2v_lit.report.evaluation.curves import chart_groups
@@ -106,7 +107,9 @@ def test_a_strip_holds_the_frames_side_by_side(tmp_path):
     for index in range(5):
         frames[index, index % 3] = 40 + 40 * index
     save_file({"frames": frames}, tmp_path / "clip.safetensors")
-    made = film(tmp_path / "clip.safetensors", "ours", "", Config(frames=3, frame_side_px=30))
+    made = film(
+        tmp_path / "clip.safetensors", "ours", "", ReportSettings(frames=3, frame_side_px=30)
+    )
     assert (made.frames, made.length, made.size) == ((0, 2, 4), 5, (30, 20))
     stored = io.BytesIO(base64.b64decode(made.uri.partition(",")[2]))
     pixels = np.asarray(Image.open(stored).convert("RGB")).astype(float)
@@ -127,7 +130,7 @@ def test_a_strip_holds_the_frames_side_by_side(tmp_path):
 )
 def test_other_tensors_are_a_text(tmp_path, tensors, message):
     save_file(tensors, tmp_path / "clip.safetensors")
-    made = film(tmp_path / "clip.safetensors", "ours", "", Config())
+    made = film(tmp_path / "clip.safetensors", "ours", "", ReportSettings())
     assert made.uri == "" and message in made.problem
 
 
@@ -183,9 +186,9 @@ def test_a_part_of_another_size_is_compared_with_that_part(tmp_path):
 
 def test_limits_are_checked():
     with pytest.raises(ValueError, match="report.photos"):
-        Config(photos=-1)
+        ReportSettings(photos=-1)
     with pytest.raises(ValueError, match="report.frames"):
-        Config(frames=1)
+        ReportSettings(frames=1)
 
 
 def test_tensorboard_holds_every_number(outcome):

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 
 from anti_i2v_lit.evaluation.facts import KeptClip
 from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.settings import ReportSettings
 from anti_i2v_lit.report.evaluation.heat import knowledge_of
-from anti_i2v_lit.report.evaluation.limits import Config
 from anti_i2v_lit.report.evaluation.text import CLEAN
 
 _QUALITY = 84
@@ -31,7 +31,7 @@ class Film:
 
     Attributes:
         name: of the protection, or "clean".
-        knowledge: "held-out", "white-box"; "" for the clean photo and noise.
+        knowledge: one of `facts.KNOWLEDGE`; "" for the clean photo and noise.
         uri: WebP of all frames from left to right; "" with a reason in `problem`.
         frames: indices of the shown frames, counted from 0.
         length: frames of the whole clip.
@@ -77,7 +77,9 @@ class Comparisons:
     megabytes: float
 
 
-def comparisons(outcome: Outcome, folder: Path, photos: list[str], config: Config) -> Comparisons:
+def comparisons(
+    outcome: Outcome, folder: Path, photos: list[str], config: ReportSettings
+) -> Comparisons:
     """Embed clips of some photos, the first comparison of every photo before any second one.
 
     Args:
@@ -134,7 +136,7 @@ def _place(name: str, names: list[str]) -> int:
 
 
 def _comparison(
-    outcome: Outcome, folder: Path, clips: list[KeptClip], config: Config
+    outcome: Outcome, folder: Path, clips: list[KeptClip], config: ReportSettings
 ) -> Comparison:
     first = clips[0]
     films = []
@@ -151,7 +153,7 @@ def _comparison(
     )
 
 
-def film(path: Path, name: str, knowledge: str, config: Config) -> Film:
+def film(path: Path, name: str, knowledge: str, config: ReportSettings) -> Film:
     """Read a kept clip and lay its frames side by side; a failure is a text, never a crash."""
     try:
         frames = read_frames(path)

@@ -16,7 +16,7 @@ class Chart:
 
     Attributes:
         generator: label.
-        knowledge: "held-out" or "white-box".
+        knowledge: one of `facts.KNOWLEDGE`.
         purification: label.
         figure: name of the figure.
         title: the figure in words.

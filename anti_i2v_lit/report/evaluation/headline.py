@@ -7,8 +7,8 @@ from anti_i2v_lit.evaluation.facts import (
     NOT_A_CLOAK,
     NOT_JUDGED,
     PROTECTED,
+    UNKNOWN,
     WEAKENED,
-    WHITE_BOX,
 )
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.report.evaluation.photos import Tally
@@ -55,10 +55,18 @@ def _after(outcome: Outcome) -> str:
 
 
 def _models(outcome: Outcome, tally: Tally) -> str:
-    """The models whose verdicts count."""
-    white = next((p.white_box for p in outcome.protections if p.name == tally.protection), ())
-    held = [g.label for g in outcome.generators if g.label not in white]
-    if tally.knowledge == WHITE_BOX or not held:
-        return "white-box video models only, which says nothing about others"
-    noun = "the held-out video model" if len(held) == 1 else f"{len(held)} {HELD_OUT} video models"
-    return f"{noun} {', '.join(held)}" if len(held) == 1 else f"{noun} ({', '.join(held)})"
+    """The models whose verdicts count, and what is known of their part in the protection."""
+    facts = next((p for p in outcome.protections if p.name == tally.protection), None)
+    labels = [g.label for g in outcome.generators]
+    asked = [g for g in labels if facts is not None and facts.knowledge(g) == tally.knowledge]
+    listed = f" {asked[0]}" if len(asked) == 1 else f" ({', '.join(asked)})"
+    if tally.knowledge == HELD_OUT:
+        count = "the" if len(asked) == 1 else f"{len(asked)}"
+        return f"{count} {HELD_OUT} video model{'' if len(asked) == 1 else 's'}{listed}"
+    if tally.knowledge == UNKNOWN:
+        count = "the video model" if len(asked) == 1 else f"{len(asked)} video models"
+        return (
+            f"{count}{listed}; nobody says which models computed the protection, so a white-box "
+            "result cannot be excluded"
+        )
+    return "white-box video models only, which says nothing about others"

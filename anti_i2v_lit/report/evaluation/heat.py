@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from anti_i2v_lit.evaluation.facts import HELD_OUT, WHITE_BOX, PurificationFacts
+from anti_i2v_lit.evaluation.facts import PurificationFacts
 from anti_i2v_lit.evaluation.outcome import ALL_TIERS, HeatCell, Outcome, WorstCase
 
 LEVELS = 20
@@ -39,7 +39,7 @@ class HeatMap:
 
     Attributes:
         generator: label.
-        knowledge: "held-out", "white-box", or "mixed" where that differs by protection.
+        knowledge: one of `facts.KNOWLEDGE`, or "mixed" where that differs by protection.
         protections: columns: name and knowledge.
         rows: in the order of the gauntlet.
         worst: one per tier.
@@ -55,7 +55,7 @@ class HeatMap:
 
 
 def heat_maps(outcome: Outcome) -> list[HeatMap]:
-    """One map per generator that has fields, held-out ones first."""
+    """One map per generator that has fields, in the order of the outcome."""
     order = [generator.label for generator in outcome.generators]
     order += [c.generator for c in outcome.heat if c.generator not in order]
     return [
@@ -127,11 +127,9 @@ def _unknown(label: str) -> PurificationFacts:
 
 
 def knowledge_of(outcome: Outcome, protection: str, generator: str) -> str:
-    """White-box where the generator took part in computing the cloak; "" for no protection."""
-    for facts in outcome.protections:
-        if facts.name == protection:
-            return WHITE_BOX if generator in facts.white_box else HELD_OUT
-    return ""
+    """What is known of the generator's part in computing the cloak; "" for no protection."""
+    named = (facts for facts in outcome.protections if facts.name == protection)
+    return next((facts.knowledge(generator) for facts in named), "")
 
 
 def level(share: float) -> str:

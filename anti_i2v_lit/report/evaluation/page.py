@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from anti_i2v_lit.archive.files import write_whole
 from anti_i2v_lit.archive.plan import duration_text
-from anti_i2v_lit.evaluation.facts import HELD_OUT, VERDICTS, WHITE_BOX, Problem
+from anti_i2v_lit.evaluation.facts import HELD_OUT, UNKNOWN, VERDICTS, WHITE_BOX, Problem
 from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.settings import ReportSettings
 from anti_i2v_lit.report.evaluation import chart, curves, headline, heat, photos, text
 from anti_i2v_lit.report.evaluation.clips import comparisons
-from anti_i2v_lit.report.evaluation.limits import Config
 from anti_i2v_lit.report.evaluation.tables import metric_tables
 
 REPORT = "report.html"
@@ -37,7 +37,7 @@ class ProblemGroup:
     total: int
 
 
-def write_report(outcome: Outcome, folder: Path, config: Config | None = None) -> Path:
+def write_report(outcome: Outcome, folder: Path, config: ReportSettings | None = None) -> Path:
     """Write DIR/report.html; return its path. The same outcome and files give the same bytes.
 
     Clips, photos and protected files that cannot be read leave a text in their place.
@@ -45,14 +45,14 @@ def write_report(outcome: Outcome, folder: Path, config: Config | None = None) -
     Args:
         outcome: what was found.
         folder: DIR, which the outcome's paths are relative to.
-        config: limits of the page; None for the defaults.
+        config: how much is shown; None for the defaults.
 
     Raises:
         ValueError: no such folder.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the --out of an evaluation")
-    limits = config or Config()
+    limits = config or ReportSettings()
     environment = _environment()
     script = environment.get_template("evaluation/script.html").render()
     page = environment.get_template("evaluation/page.html").render(
@@ -99,13 +99,14 @@ def _environment() -> Environment:
         clean=text.CLEAN,
         figure_title=text.figure_title,
         held_out=HELD_OUT,
+        unknown=UNKNOWN,
         white_box=WHITE_BOX,
         verdicts=VERDICTS,
     )
     return environment
 
 
-def _above(outcome: Outcome, limits: Config) -> dict[str, Any]:
+def _above(outcome: Outcome, limits: ReportSettings) -> dict[str, Any]:
     """Headline, counts, problems and verdicts."""
     tallies = photos.tallies(outcome)
     cases = heat.worst_cases(outcome)
@@ -120,13 +121,13 @@ def _above(outcome: Outcome, limits: Config) -> dict[str, Any]:
         "white": white,
         "worst": [pair for pair in cases if len(pair[0].purifications) == most],
         "worst_of_tiers": [pair for pair in cases if len(pair[0].purifications) < most],
-        "unknown_models": [p.name for p in outcome.protections if not p.surrogates],
+        "unknown_models": [p.name for p in outcome.protections if not p.told_by],
         "faceless": sum(not photo.has_face for photo in outcome.photos),
         "columns": {column.name: column for column in outcome.columns},
     }
 
 
-def _pictures(outcome: Outcome, folder: Path, limits: Config) -> dict[str, Any]:
+def _pictures(outcome: Outcome, folder: Path, limits: ReportSettings) -> dict[str, Any]:
     """Cards of photos, heat maps and charts."""
     chosen = photos.chosen(outcome, limits.photos)
     compared = comparisons(outcome, folder, [photo.key for photo, _ in chosen], limits)
@@ -152,7 +153,7 @@ def _pictures(outcome: Outcome, folder: Path, limits: Config) -> dict[str, Any]:
     }
 
 
-def _below(outcome: Outcome, folder: Path, limits: Config) -> dict[str, Any]:
+def _below(outcome: Outcome, folder: Path, limits: ReportSettings) -> dict[str, Any]:
     """Tables of everything."""
     lines = photos.lines(outcome)
     visibility = dict.fromkeys(n for p in outcome.photos for f in p.files for n in f.figures)

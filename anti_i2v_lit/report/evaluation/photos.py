@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anti_i2v_lit.evaluation.facts import (
-    HELD_OUT,
+    KNOWLEDGE,
     NOT_JUDGED,
     VERDICTS,
     PhotoFacts,
@@ -60,7 +60,8 @@ class Tally:
 
     Attributes:
         protection: name.
-        knowledge: whose verdicts: "held-out", or "white-box" where there are no others.
+        knowledge: of the models whose verdicts count, one of `facts.KNOWLEDGE`: the first of
+            them that there is; "" without verdicts.
         counts: verdict -> photos, all of `VERDICTS`.
         total: photos with a verdict.
     """
@@ -181,9 +182,9 @@ def _pictures(folder: Path, photo: PhotoFacts, file: ProtectedFile) -> PhotoPict
 
 
 def _single(photo: PhotoFacts, protection: str) -> tuple[Verdict, ...]:
-    """Verdicts by single generators, held-out ones first."""
+    """Verdicts by single generators, held-out ones first, white-box ones last."""
     some = [v for v in photo.verdicts if v.protection == protection and v.generator]
-    return tuple(sorted(some, key=lambda v: v.knowledge != HELD_OUT))
+    return tuple(sorted(some, key=lambda v: KNOWLEDGE.index(v.knowledge)))
 
 
 def tallies(outcome: Outcome) -> list[Tally]:
@@ -193,11 +194,11 @@ def tallies(outcome: Outcome) -> list[Tally]:
         verdicts = [verdict_of(photo, protection.name) for photo in outcome.photos]
         judged = [v for v in verdicts if v.reason != _NO_VERDICT]
         counts = {word: sum(v.verdict == word for v in judged) for word in VERDICTS}
-        kinds = {v.knowledge for v in judged if v.knowledge}
+        kinds = {v.knowledge for v in judged}
         found.append(
             Tally(
                 protection=protection.name,
-                knowledge=HELD_OUT if HELD_OUT in kinds else "".join(sorted(kinds)),
+                knowledge=next((known for known in KNOWLEDGE if known in kinds), ""),
                 counts=counts,
                 total=len(judged),
             )

@@ -16,7 +16,7 @@ class MetricRow:
 
     Attributes:
         generator: label.
-        knowledge: "held-out", "white-box" or "".
+        knowledge: one of `facts.KNOWLEDGE`, or "".
         purification: label.
         protection: name.
         mean: over photos.

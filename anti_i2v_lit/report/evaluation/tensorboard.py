@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
 from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.settings import ReportSettings
 from anti_i2v_lit.report.evaluation import clips, photos
-from anti_i2v_lit.report.evaluation.limits import Config
 
 FOLDER = "tensorboard"
 
 
-def write_tensorboard(outcome: Outcome, folder: Path, config: Config | None = None) -> Path:
+def write_tensorboard(outcome: Outcome, folder: Path, config: ReportSettings | None = None) -> Path:
     """Write event files below DIR/tensorboard, in place of former ones; return that folder.
 
     Every protection, the clean photos and the noise are a run each. Means are scalars
@@ -44,7 +44,7 @@ def write_tensorboard(outcome: Outcome, folder: Path, config: Config | None = No
             for tag, value, step in _scalars(outcome, name):
                 if not math.isnan(value):
                     writer.add_scalar(tag, value, step)
-            _images(writer, outcome, folder, name, config or Config())
+            _images(writer, outcome, folder, name, config or ReportSettings())
     with SummaryWriter(str(root / run_name("outcome"))) as writer:
         writer.add_text("headline", "\n\n".join(outcome.headline) or "Nothing was judged.")
     return root
@@ -87,7 +87,7 @@ def _tag(*parts: str) -> str:
 
 
 def _images(
-    writer: SummaryWriter, outcome: Outcome, folder: Path, name: str, config: Config
+    writer: SummaryWriter, outcome: Outcome, folder: Path, name: str, config: ReportSettings
 ) -> None:
     """Kept clips as film strips [H, T W, 3]; those that cannot be read are left out."""
     shown = {photo.key for photo, _ in photos.chosen(outcome, config.photos)}

@@ -1,0 +1,119 @@
+"""Further metrics: their settings, their names, and those that cannot run here."""
+
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from anti_i2v_lit.evaluation.further import build_further, subject_of
+from anti_i2v_lit.evaluation.settings import load_evaluation_settings
+from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
+from anti_i2v_lit.registry import Registry
+
+
+class Counting(Metric[GeneratedClip]):
+    """Frames of a clip, times a factor."""
+
+    @dataclass(kw_only=True)
+    class Config:
+        """Settings.
+
+        Attributes:
+            factor: of the count; no unit.
+        """
+
+        factor: float = 1.0
+
+    direction, unit, source = "none", "frames", "here"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def _score(self, subject: GeneratedClip) -> float:
+        return self.config.factor * len(subject.frames)
+
+
+class Aimless(Metric):  # type: ignore[type-arg]
+    """Looks at nothing in particular."""
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's package has registered a metric of its own."""
+    targets = Registry.targets
+
+    def more(self: Registry[object]) -> dict[str, str]:
+        own = {"counting": f"{__name__}:Counting"} if self.seam == "metric" else {}
+        return {**own, **targets(self)}
+
+    monkeypatch.setattr(Registry, "targets", more)
+
+
+def clip() -> GeneratedClip:
+    return GeneratedClip(key="a", photo=torch.zeros(3, 8, 8), frames=torch.zeros(5, 3, 8, 8))
+
+
+def further_of(*overrides: str):
+    settings = load_evaluation_settings(overrides=overrides)
+    return build_further(settings.metric_nodes(), None)
+
+
+def test_a_users_metric_gets_its_settings(plugged: None) -> None:
+    found = further_of("metrics=[counting]", "metrics.counting.factor=3")
+    assert found.judge_clip(clip())[0] == {"counting": 15.0}
+    both = further_of("metrics=[counting,{name: counting, factor: 2, label: twice}]")
+    assert both.judge_clip(clip())[0] == {"counting": 5.0, "twice": 10.0}
+    assert [c.title for c in both.columns()] == [
+        "Frames of a clip, times a factor",
+        "Frames of a clip, times a factor [factor=2]",
+    ]
+    assert "counting" in further_of("metrics.counting.factor=2").of_clips, "all of them"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["metrics=[counting]", "metrics.counting.facto=3"], "Did you mean 'factor'"),
+        (["metrics=[counting]", "metrics.countin.factor=3"], "Did you mean 'counting'"),
+        (["metrics=[counting]", "metrics.counting=3"], "metrics.NAME.FIELD"),
+        (["metrics=[counting,counting]"], "label of its own"),
+        (["metrics=[{name: photo_lpips, frames: first}]"], "label of its own"),
+        (["metrics=[{name: counting, label: dlib_mean}]"], "called 'dlib_mean' already"),
+        (["metrics=[{name: identity_dlib, missin: zero}]"], "Did you mean 'missing'"),
+        (["metrics=[clip_psnr]"], "compares with the photo is photo_psnr"),
+    ],
+)
+def test_mistakes_are_refused_with_the_remedy(plugged, words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        further_of(*words)
+
+
+def test_settings_of_a_metric_that_cannot_run_are_warned_about(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setenv("ANTI_I2V_DATA", str(tmp_path))
+    with pytest.warns(UserWarning, match=r"settings of clip_i \(frames\) are ignored"):
+        found = further_of("metrics=[{name: clip_i, frames: first}]")
+    assert [metric.name for metric in found.absent] == ["clip_i"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        further_of("metrics=[clip_i]")
+
+
+def test_the_order_in_which_metrics_are_asked_for_is_no_part_of_a_row(plugged: None) -> None:
+    one, other = (
+        further_of("metrics=[counting,motion_amount]"),
+        further_of("metrics=[motion_amount,lightness,counting]"),
+    )
+    assert one.nodes == other.nodes, "figures of files are no part either"
+
+
+def test_a_metric_says_what_it_looks_at() -> None:
+    class OfFiles(Metric[CloakedPhoto]):
+        """Looks at files."""
+
+    assert subject_of(Counting) is GeneratedClip and subject_of(OfFiles) is CloakedPhoto
+    with pytest.raises(ValueError, match=r"Metric\[GeneratedClip\]"):
+        subject_of(Aimless)
