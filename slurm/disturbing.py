@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm.local_cluster import LocalCluster
+from slurm.local_cluster import ClusterError, LocalCluster
 
 LIMIT_SECONDS = 2400
+# SLURM looks at time limits about once a minute, and kills what does not end by itself later.
+EFFECT_SECONDS = 150
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 
 
@@ -31,6 +34,10 @@ class Event:
 
 class Disturber:
     """Disturbs one job until its events are used up, then waits for its end.
+
+    An event counts once SLURM started the job again because of it, or, for the controller, once
+    that was restarted. What had no effect (a task that was not up yet, a job that ended meanwhile)
+    is tried again.
 
     Args:
         cluster: the cluster.
@@ -55,7 +62,8 @@ class Disturber:
         self.events: list[Event] = []
         self.began = time.monotonic()
         self._shortened: list[str] = []
-        self.kinds: dict[str, Callable[[str, str], str]] = {
+        self._seen = ""
+        self.kinds: dict[str, Callable[[str, str], str | None]] = {
             "warning (scancel --signal)": self._warn,
             "requeue by the operator": self._requeue,
             "kill -9 of a task": self._kill_task,
@@ -74,31 +82,47 @@ class Disturber:
         kinds += self.chance.sample(list(self.kinds), events % len(self.kinds))
         self.chance.shuffle(kinds)
         moments = sorted(self.chance.randrange(0, self.photos - 8) for _ in range(events))
-        seen = ""
         for kind, moment in zip(kinds, moments, strict=True):
-            self._until(lambda m=moment, s=seen: self._due(m, s))  # type: ignore[misc]
-            if self._over():
+            if not self._happens(kind, moment):
                 print("the work was done before all events", flush=True)
                 return
-            time.sleep(self.chance.uniform(0.0, 1.5))
-            self._fire(kind)
-            seen = self._progress()
         self._until(self._over)
 
-    def _due(self, moment: int, seen: str) -> bool:
+    def _happens(self, kind: str, moment: int) -> bool:
+        """Try an event until it did something; False once the work is over."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            self._until(lambda: self._due(moment))
+            if self._over():
+                return False
+            time.sleep(self.chance.uniform(0.0, 1.5))
+            if self._fire(kind):
+                self._seen = self._progress()
+                return True
+        raise RuntimeError(f"{kind}: had no effect for {LIMIT_SECONDS} s: {self.states()}")
+
+    def _due(self, moment: int) -> bool:
         self._lengthen()
-        new = self._progress() != seen and bool(self._running())
+        new = self._progress() != self._seen and bool(self._running())
         return self._over() or (new and self._done() >= moment)
 
-    def _fire(self, kind: str) -> None:
+    def _fire(self, kind: str) -> bool:
+        """Try an event; whether it did something, and so was noted."""
         running = self._running()
         if not running:
-            return
+            return False
         job, nodes = self.chance.choice(running)
-        done, steps = self._done(), self._in_flight()
-        target = self.kinds[kind](job, nodes)
+        began, done, steps = time.monotonic() - self.began, self._done(), self._in_flight()
+        try:
+            target = self.kinds[kind](job, nodes)
+        except ClusterError as error:
+            print(f"{began:6.1f} s  {kind}: {error}", flush=True)
+            return False
+        if target is None:
+            print(f"{began:6.1f} s  {kind}: job {job}: no effect", flush=True)
+            return False
         event = Event(
-            seconds=time.monotonic() - self.began,
+            seconds=began,
             mode=self.mode,
             kind=kind,
             target=target,
@@ -106,42 +130,75 @@ class Disturber:
             in_flight=steps,
         )
         self.events.append(event)
-        print(f"{event.seconds:6.1f} s  {kind}: {target} ({done} photos done)", flush=True)
+        print(f"{began:6.1f} s  {kind}: {target} ({done} photos done)", flush=True)
+        return True
 
-    def _warn(self, job: str, nodes: str) -> str:
-        self.cluster.run("scancel", "--signal=USR1", job, check=False)
-        return f"job {job}"
+    def _warn(self, job: str, nodes: str) -> str | None:
+        before = self._restarts(job)
+        self.cluster.run("scancel", "--signal=USR1", job)
+        return f"job {job}" if self._started_again(job, before) else None
 
-    def _requeue(self, job: str, nodes: str) -> str:
-        self.cluster.run("scontrol", "requeue", job, check=False)
-        return f"job {job}"
+    def _requeue(self, job: str, nodes: str) -> str | None:
+        before = self._restarts(job)
+        self.cluster.run("scontrol", "requeue", job)
+        return f"job {job}" if self._started_again(job, before) else None
 
-    def _kill_task(self, job: str, nodes: str) -> str:
-        found = self._tasks(job)
+    def _kill_task(self, job: str, nodes: str) -> str | None:
+        before, found = self._restarts(job), self._tasks(job)
         if not found:
-            return f"job {job}: no task was up"
+            return None
         pid, rank = self.chance.choice(found)
-        os.kill(pid, signal.SIGKILL)
-        return f"job {job}, task {rank}"
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return None
+        return f"job {job}, task {rank}" if self._started_again(job, before) else None
 
-    def _kill_node(self, job: str, nodes: str) -> str:
+    def _kill_node(self, job: str, nodes: str) -> str | None:
+        before = self._restarts(job)
         node = self.chance.choice(["n1", "n2"]) if self.mode == "nodes" else nodes
-        self.cluster.kill_node(node)
-        time.sleep(1)
-        self.cluster.start_node(node)
-        return f"{node} (job {job})"
+        try:
+            self.cluster.kill_node(node)
+            time.sleep(1)
+        finally:
+            self.cluster.start_node(node)
+        return f"{node} (job {job})" if self._started_again(job, before) else None
 
-    def _time_limit(self, job: str, nodes: str) -> str:
+    def _time_limit(self, job: str, nodes: str) -> str | None:
         """Move the end of the job so near that SLURM warns it at its next look at the clock."""
-        text = self.cluster.run("scontrol", "-o", "show", "job", job)
-        days = re.findall(r"RunTime=(?:(\d+)-)?(\d+):(\d+):", text)
-        hours, minutes = (int(days[0][1]), int(days[0][2])) if days else (0, 0)
-        limit = 60 * hours + minutes + 1
+        before, limit = self._restarts(job), self._minutes_run(job) + 1
         self.cluster.run("scontrol", "update", f"jobid={job}", f"timelimit={limit}")
         self._shortened.append(job)
-        before = self._restarts(job)
-        self._until(lambda: self._over() or self._restarts(job) > before, 150)
-        return f"job {job}, {limit} min"
+        return f"job {job}, {limit} min" if self._started_again(job, before) else None
+
+    def _restart_controller(self, job: str, nodes: str) -> str | None:
+        self.cluster.restart_controller()
+        return "slurmctld"
+
+    def _minutes_run(self, job: str) -> int:
+        """Whole minutes since the job's present start; 0 where SLURM does not say."""
+        text = self.cluster.run("scontrol", "-o", "show", "job", job)
+        found = re.search(r"RunTime=(?:(\d+)-)?(\d+):(\d+):", text)
+        if found is None:
+            return 0
+        days, hours, minutes = (int(part or 0) for part in found.groups())
+        return 60 * (24 * days + hours) + minutes
+
+    def _started_again(self, job: str, before: int) -> bool:
+        """Wait until SLURM counts one more start of a job; False if it ends, or goes on, without.
+
+        Args:
+            job: its id.
+            before: its starts after the first one, before the event.
+        """
+        deadline = time.monotonic() + EFFECT_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ClusterError):  # the controller is busy
+                states, again = self._states(job), self._restarts(job) > before
+                if again or (states and set(states) <= OVER):
+                    return again
+            time.sleep(0.5)
+        return False
 
     def _lengthen(self) -> None:
         """Give jobs that were requeued at their limit the usual time again."""
@@ -149,13 +206,13 @@ class Disturber:
             job = self._shortened.pop()
             self.cluster.run("scontrol", "update", f"jobid={job}", "timelimit=60", check=False)
 
-    def _restart_controller(self, job: str, nodes: str) -> str:
-        self.cluster.restart_controller()
-        return "slurmctld"
-
     def _restarts(self, job: str) -> int:
-        text = self.cluster.run("scontrol", "-o", "show", "job", job, check=False)
-        return sum(map(int, re.findall(r"Restarts=(\d+)", text)))
+        found = re.findall(
+            r"Restarts=(\d+)", self.cluster.run("scontrol", "-o", "show", "job", job)
+        )
+        if not found:
+            raise ClusterError(f"scontrol says nothing of the starts of job {job}")
+        return sum(map(int, found))
 
     def restarts(self) -> int:
         """How often SLURM started the job, or its tasks, again."""
@@ -163,7 +220,10 @@ class Disturber:
 
     def states(self) -> list[str]:
         """States of the job, one per task of an array."""
-        text = self.cluster.run("scontrol", "-o", "show", "job", self.job, check=False)
+        return self._states(self.job)
+
+    def _states(self, job: str) -> list[str]:
+        text = self.cluster.run("scontrol", "-o", "show", "job", job, check=False)
         return re.findall(r"JobState=(\w+)", text)
 
     def _running(self) -> list[tuple[str, str]]:
@@ -200,7 +260,10 @@ class Disturber:
 
     def _progress(self) -> str:
         folder = self.out / ".anti_i2v" / "in_flight"
-        names = sorted(f"{p.name} {p.stat().st_mtime_ns}" for p in folder.glob("*.safetensors"))
+        names = []
+        for path in sorted(folder.glob("*.safetensors")):
+            with contextlib.suppress(FileNotFoundError):  # replaced meanwhile
+                names.append(f"{path.name} {path.stat().st_mtime_ns}")
         return f"{self._done()} {names}"
 
     def _in_flight(self) -> str:
@@ -212,11 +275,8 @@ class Disturber:
     def _until(self, ready: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while True:
-            try:
-                if ready():
-                    return
-            except FileNotFoundError:
-                pass  # a file in flight was replaced meanwhile
+            if ready():
+                return
             if time.monotonic() > deadline:
                 raise RuntimeError(f"no end after {seconds} s: {self.states()}")
             time.sleep(0.5)
