@@ -22,7 +22,7 @@ def test_two_processes_write_the_shards_of_one(tmp_path: Path, tiny_checkpoint: 
     process = start(command(spec, two, tiny_checkpoint, steps=2))
     settings = load_settings(values=fast_values(tiny_checkpoint), overrides=["attack.steps=2"])
     assert cloak(settings, photos=[str(spec)], out=tmp_path / "one") == 0
-    shown, errors = process.communicate(timeout=500)
+    shown, errors = process.communicate(timeout=1000)
     assert process.returncode == 0, errors
     tars = sorted(p.name for p in two.glob("*.tar"))
     assert tars == ["p-000000.tar", "p-000001.tar", "p-000002.tar"]
