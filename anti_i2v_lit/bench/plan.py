@@ -35,8 +35,8 @@ class TablePlan:
         generator: {name, <fields>} of the attacker's model.
         generators: label -> {name, <fields>} of several attackers' models, in place of
             `generator`: the protections are made once and judged by each.
-        purifications: what happens to a file first: purifications, each at its full severity, and
-            gauntlets with all their rows; "none" is nothing.
+        purifications: what happens to a file first: purifications, each at its full severity,
+            gauntlets with all their rows, and single rows by their labels; "none" is nothing.
         prompts: texts of the clips.
         shared: settings under all variants.
         variants: name -> settings on top of the defaults and of `shared`.

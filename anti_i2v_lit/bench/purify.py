@@ -1,4 +1,4 @@
-"""Purifications of a table by name: single ones at full severity, and the rows of gauntlets."""
+"""Purifications of a table by name: single ones at full severity, and rows of gauntlets."""
 
 from __future__ import annotations
 
@@ -52,18 +52,23 @@ def rows_named(names: Sequence[str], work_px: int = DEFAULT_WORK_PX) -> dict[str
     """Label -> row of single purifications and of all rows of gauntlets, each label once.
 
     Args:
-        names: "none", names of purifications, or names of gauntlets.
+        names: "none", names of purifications (at full severity), names of gauntlets, or labels of
+            their rows such as "WebP q50".
         work_px: shorter side at which networks purify, pixels.
 
     Raises:
         ValueError: an unknown name.
     """
     found: dict[str, GauntletRow] = {}
+    single = {row.label: row for tier in GAUNTLETS for row in gauntlet(tier, work_px=work_px)}
     for name in names:
+        rows: tuple[GauntletRow, ...]
         if name in GAUNTLETS:
             rows = gauntlet(name, work_px=work_px)
         elif name == NONE:
             rows = (GauntletRow(label=NONE, config=None, severity=0.0),)
+        elif name in single and name not in PURIFICATIONS.table:
+            rows = (single[name],)
         else:
             PURIFICATIONS.load(name)
             rows = (GauntletRow(label=name, config={"name": name}),)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anti_i2v_lit.bench.plan import TablePlan, known_models
+from anti_i2v_lit.bench.trained import compared, seen_and_unseen
 from anti_i2v_lit.evaluation.columns import COLUMNS
+from anti_i2v_lit.evaluation.gains import gains
 from anti_i2v_lit.evaluation.headline import by_purification, wins
 from anti_i2v_lit.evaluation.run import Evaluation
 from anti_i2v_lit.evaluation.tables import (
@@ -52,9 +54,14 @@ def write_pages(
     known = known_models(plan, overrides)
     brief = [f"# {plan.title}\n\n" + "\n".join(f"- {fact}" for fact in facts)]
     brief += [matrix(rows, known)] if len(rows) > 1 else []
+    results = {label: evaluation.results for label, evaluation in found.items()}
+    purifications = list(dict.fromkeys(r.purification for some in results.values() for r in some))
+    for name, drawn in compared(plan, overrides).items():
+        groups = seen_and_unseen(purifications, drawn)
+        brief.append(gains(results, known, name, plan.reference, groups))
     brief.append(wins(rows, known, plan.reference))
-    if len({r.purification for e in found.values() for r in e.results}) > 2:
-        brief.append(by_purification({k: e.results for k, e in found.items()}, known))
+    if len(purifications) > 2:
+        brief.append(by_purification(results, known))
     whole = [
         f"# Every figure of generator {label}\n\n{markdown(some, plan.reference)}"
         for label, some in rows.items()

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list_names(),
         help="main: published protections at equal budget; ladder: what each part adds; budget, "
         "num_steps, step_size: sweeps; robustness: after every purification; transfer: cloaks "
-        "against one model, the other, and both; protection: one model beside RGB-PGD; defaults, "
+        "against one model, the other, and both; trained: what drawing purifications in the loop "
+        "gains after others; protection: one model beside RGB-PGD; defaults, "
         "ablation: searches, on training photos",
     )
     parser.add_argument(
@@ -51,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--purify",
         default="",
-        help="what happens to a file first: purifications and gauntlets separated by commas, none "
-        "for nothing; default: the list's",
+        help="what happens to a file first: purifications, gauntlets and labels of their rows "
+        "separated by commas, none for nothing; default: the list's",
     )
     parser.add_argument(
         "--weights", type=Path, help="folder of face networks and TAEF2; absent ones are left out"

@@ -85,7 +85,9 @@ average the folders, and judge the folder of means as one more protection:
 Purifications marked as differentiable can be drawn inside the loop (`attack.transforms`). Some have
 the true gradient, rounding and real encoders that of the identity (straight-through). The others
 keep no graph. Training against rows of the gauntlet says nothing about the rows left out, so leave
-some out and report those.
+some out and report those. `anti-i2v table trained` does: the defaults, and the same steps with JPEG
+saves and resizes drawn, judged after those, after uploads, which are made of them, and after rows of
+other kinds.
 
 ## What is missing
 

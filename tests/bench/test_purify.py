@@ -19,6 +19,12 @@ def test_gauntlets_are_spelled_out_and_every_label_comes_once() -> None:
         rows_named(["wash"])
 
 
+def test_single_rows_of_gauntlets_go_by_their_labels() -> None:
+    known = {row.label: row for row in gauntlet("release", work_px=64)}
+    names = ["WebP q50", "VAE of unet_128", "screenshot"]
+    assert rows_named(names, 64) == {name: known[name] for name in names}
+
+
 def test_a_row_runs_at_its_own_severity() -> None:
     photos = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     made = purifications_named(["quick"], 32)

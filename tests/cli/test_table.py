@@ -171,6 +171,43 @@ def test_a_transfer_table_sets_generators_beside_each_other(
     assert len(list((out / "protected").iterdir())) == 5
 
 
+def test_what_training_gains_is_shown_after_what_was_drawn_and_what_was_not(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    space = {"space": {"name": "rgb"}, "objectives": [{"name": "denoising"}]}
+    transforms = [{"name": "jpeg", "severity": 0.8}, {"name": "resize", "severity": 1.0}]
+    listed = write_list(
+        tmp_path,
+        tiny_checkpoint,
+        noise=False,
+        reference="plain",
+        variants={
+            "plain": space,
+            "trained": {**space, "attack": {"transforms": transforms, "transform_share": 1.0}},
+        },
+    )
+    out = tmp_path / "out"
+    assert main([
+        "table", "trained", "--photos", str(small_photos(tmp_path / "photos", 2)),
+        "--out", str(out), "--list", str(listed), "--sampling-steps", "1",
+        "--weights", str(tmp_path), "--purify", "none,JPEG q75 4:2:0,WebP q50,blur 1.5 px",
+        "attack.steps=3", "attack.num_draws=1", "attack.num_verification_draws=1",
+    ]) == 0  # fmt: skip
+    folders = sorted((out / "protected").iterdir())
+    plain, trained = ((folder / "p0.png").read_bytes() for folder in folders)
+    assert plain != trained, "the purifications were drawn"
+    text = (out / "brief.md").read_text().split("# What trained gains")[1].split("\n# ")[0]
+    order = [text.index(part) for part in (
+        "of a kind that was not drawn", "| WebP q50 |", "| blur 1.5 px |", "worst of these",
+        "were drawn while", "| JPEG q75 4:2:0 |", "file as it is", "| none |",
+    )]  # fmt: skip
+    assert order == sorted(order) and "Made of" not in text
+    rows = csv.DictReader((out / "table.csv").open())
+    (cell,) = [r["difference"] for r in rows if r["protection"] == "trained"
+               and r["purification"] == "WebP q50" and r["column"] == "clip_lpips"]  # fmt: skip
+    assert f"| WebP q50 | {float(cell):+.3f} [" in text
+
+
 def test_other_settings_get_other_folders(words: list[str], tmp_path: Path) -> None:
     words = [*words, "--purify", "none", "--count", "1"]
     assert main(words) == 0
