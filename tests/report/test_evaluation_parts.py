@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from skimage import color
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -14,10 +14,11 @@ from anti_i2v_lit.evaluation.settings import ReportSettings
 from anti_i2v_lit.evaluation.statistics import Estimate
 from anti_i2v_lit.report.evaluation import write_tensorboard
 from anti_i2v_lit.report.evaluation.chart import svg
-from anti_i2v_lit.report.evaluation.clips import film
+from anti_i2v_lit.report.evaluation.clips import film, grouped
 from anti_i2v_lit.report.evaluation.curves import chart_groups
 from anti_i2v_lit.report.evaluation.heat import LEVELS, heat_style, level, ramp, worst_cases
 from anti_i2v_lit.report.evaluation.photos import chosen
+from anti_i2v_lit.report.evaluation.picture import clips_picture
 from anti_i2v_lit.report.evaluation.tensorboard import run_name
 from anti_i2v_lit.report.evaluation.text import interval, moment, number, side
 from anti_i2v_lit.report.pictures import photo_pictures
@@ -132,6 +133,28 @@ def test_other_tensors_are_a_text(tmp_path, tensors, message):
     save_file(tensors, tmp_path / "clip.safetensors")
     made = film(tmp_path / "clip.safetensors", "ours", "", ReportSettings())
     assert made.uri == "" and message in made.problem
+
+
+def test_a_picture_for_documents_holds_the_frames_of_every_clip(outcome):
+    made, folder = outcome
+    shown = clips_picture(made, folder, "album/photo_01.jpg", frames=3, side_px=64)
+    groups = grouped(made, "album/photo_01.jpg")
+    assert [c.generator for some in groups for c in some] == ["unet"] * 3 + ["mmdit"] * 3
+    pixels, top = np.asarray(shown).astype(float), 14
+    for clips in groups:
+        top += 30 + 6
+        for kept in clips:
+            frames = load_file(folder / kept.path)["frames"]
+            for place, index in enumerate((0, 2, 5)):  # of six; the middle one is rounded to even
+                small = np.asarray(
+                    Image.fromarray(frames[index].transpose(1, 2, 0)).resize((64, 64), 1)
+                )
+                left = 14 + 150 + 64 * place
+                assert np.abs(pixels[top : top + 64, left : left + 64] - small).max() <= 1
+            top += 64 + 6
+    assert shown.size == (14 + 150 + 3 * 64 + 14, top - 6 + 14)
+    with pytest.raises(ValueError, match="photos with clips: album/photo_00.jpg, "):
+        clips_picture(made, folder, "nobody.jpg")
 
 
 def test_a_chart_draws_its_points_where_they_belong(outcome):

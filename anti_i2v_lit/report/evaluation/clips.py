@@ -88,7 +88,7 @@ def comparisons(
         photos: keys, in the order of the page.
         config: limits.
     """
-    kept = {key: _grouped(outcome, key) for key in photos}
+    kept = {key: grouped(outcome, key) for key in photos}
     by_photo: dict[str, list[Comparison]] = {key: [] for key in photos}
     left = config.clip_megabytes * 1e6
     turns = range(config.comparisons_per_photo)
@@ -107,7 +107,7 @@ def comparisons(
     )
 
 
-def _grouped(outcome: Outcome, photo: str) -> list[list[KeptClip]]:
+def grouped(outcome: Outcome, photo: str) -> list[list[KeptClip]]:
     """Kept clips of a photo that may be compared, held-out generators and first rows first."""
     groups: dict[tuple[str, str, str, int], list[KeptClip]] = {}
     for clip in outcome.clips:
