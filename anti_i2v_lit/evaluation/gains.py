@@ -66,7 +66,7 @@ def _group(
         lines.append(f"| {label} | {' | '.join(found)} |")
     if len(labels) > 1:
         found = [
-            _cell(*(_worst(values, name, labels, c) for name in (trained, untrained)), c)
+            _cell(_worst(values, trained, labels, c), _worst(values, untrained, labels, c), c)
             for c in columns
         ]
         lines.append(f"| {WORST} | {' | '.join(found)} |")
