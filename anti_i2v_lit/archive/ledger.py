@@ -112,8 +112,7 @@ class Ledger:
         (see `verify`).
         """
         there = OutputsThere(self._folder)
-        rows = self.rows().items()
-        return {key for key, row in rows if row.status == "cloaked" and row.output in there}
+        return {key for key, output in self.rows().cloaks() if output in there}
 
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk; see `add`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import BinaryIO
@@ -59,12 +60,27 @@ class StoredRows(Mapping[str, Row]):
             for key, offset in self._offsets.items():
                 yield key, self._read(stream, key, offset)
 
+    def cloaks(self) -> Iterator[tuple[str, str]]:
+        """(key, output) of the cloaked photos, without making rows: the ledger has checked them."""
+        if not self._offsets:
+            return
+        with self._path.open("rb") as stream:
+            for key, offset in self._offsets.items():
+                stream.seek(offset)
+                known = json.loads(stream.readline())
+                self._check(known["key"], key)
+                if known["status"] == "cloaked":
+                    yield key, known["output"]
+
     def _read(self, stream: BinaryIO, key: str, offset: int) -> Row:
         stream.seek(offset)
         row = decode_row(stream.readline())
-        if row.key != key:
-            raise ValueError(f"{self._path} was replaced while it was read; run again")
+        self._check(row.key, key)
         return row
+
+    def _check(self, found: str, key: str) -> None:
+        if found != key:
+            raise ValueError(f"{self._path} was replaced while it was read; run again")
 
 
 class _Values(ValuesView[Row]):
