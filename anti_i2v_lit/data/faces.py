@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms, roi_align
 
 from anti_i2v_lit.checks import check_at_least, check_between, check_photos
-from anti_i2v_lit.data.mtcnn import ProposalNet, load_networks
+from anti_i2v_lit.data.mtcnn import OutputNet, ProposalNet, RefineNet, load_networks
 from anti_i2v_lit.ops.resize import resize
 
 # Between levels of the pyramid the area halves (reference implementation of the paper).
@@ -25,6 +25,8 @@ _NMS_WITHIN_LEVEL = 0.5
 _NMS_BETWEEN_STAGES = 0.7
 # Candidates kept after P-Net, best first: bounds memory on textures full of false alarms.
 _MAX_CANDIDATES = 1000
+# Images and crops that a network sees together: bounds memory.
+_AT_ONCE, _CROPS_AT_ONCE = 16, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,6 @@ class FaceDetector:
         """Where the networks are."""
         return self._proposal.conv4_1.weight.device
 
-    @torch.no_grad()
     def detect(self, photo: Tensor) -> list[Face]:
         """Return the faces of one photo, largest area first; an empty list if there are none.
 
@@ -118,72 +119,108 @@ class FaceDetector:
         Raises:
             ValueError: wrong shape, type or range.
         """
-        check_photos(photo[None], "photo")
-        with torch.autocast(self.device.type, enabled=False):
-            image = self._working_image(photo.to(self.device))
-            boxes = self._propose(image)
-            boxes = self._refined(image, boxes)
-            boxes, scores, landmarks = self._final(image, boxes)
-        height, width = image.shape[-2:]
-        boxes = clip_boxes_to_image(boxes, (height, width))
-        faces = [
-            _face(box, score, points, width, height)
-            for box, score, points in zip(
-                boxes.tolist(), scores.tolist(), landmarks.tolist(), strict=True
-            )
-        ]
-        return sorted((f for f in faces if f.area > 0), key=lambda f: (-f.area, f.box))
+        return self.detect_all(photo[None])[0]
 
-    def _working_image(self, photo: Tensor) -> Tensor:
-        """Scale to the configured range of sizes: [1, 3, h, w] in [0, 1]."""
-        height, width = photo.shape[-2:]
+    @torch.no_grad()
+    def detect_all(self, photos: Tensor) -> list[list[Face]]:
+        """Return the faces of every photo, as `detect` does; the networks see many at once.
+
+        Args:
+            photos: [B, 3, H, W] in [0, 1], float32, on any device.
+
+        Raises:
+            ValueError: wrong shape, type or range.
+        """
+        check_photos(photos, "photo")
+        with torch.autocast(self.device.type, enabled=False):
+            return [faces for part in photos.split(_AT_ONCE) for faces in self._detect(part)]
+
+    def _detect(self, photos: Tensor) -> list[list[Face]]:
+        images = self._working_images(photos.to(self.device))
+        found = self._final(images, self._refined(images, self._propose(images)))
+        height, width = images.shape[-2:]
+        return [_sorted(*candidates, width, height) for candidates in found]
+
+    def _working_images(self, photos: Tensor) -> Tensor:
+        """Scale to the configured range of sizes: [B, 3, h, w] in [0, 1]."""
+        height, width = photos.shape[-2:]
         wanted = max(1.0, self.config.min_side_px / min(height, width))
         scale = min(wanted, self.config.max_side_px / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        return resize(photo[None], size, "bilinear")
+        return resize(photos, size, "bilinear")
 
-    def _propose(self, image: Tensor) -> Tensor:
-        """P-Net over the pyramid: candidate boxes [N, 4] in pixels of `image`."""
-        found = [_empty(image)]
-        scores = [image.new_zeros(0)]
-        height, width = image.shape[-2:]
+    def _propose(self, images: Tensor) -> list[Tensor]:
+        """P-Net over the pyramid: candidate boxes [N, 4] per image, in its pixels."""
         scale = ProposalNet.cell_px / self.config.min_face_px
-        while min(height, width) * scale >= ProposalNet.cell_px:
-            size = (round(height * scale), round(width * scale))
-            score, shifts = self._proposal(_normalise(resize(image, size, "bilinear")))
-            rows, columns = (score >= self.config.candidate_score).nonzero(as_tuple=True)
-            corner = torch.stack([columns, rows], dim=1) * float(ProposalNet.stride_px)
-            boxes = torch.cat([corner, corner + ProposalNet.cell_px], dim=1)
-            # Rounded sizes make the two axes differ from `scale` by a fraction of a pixel.
-            boxes = boxes * boxes.new_tensor([width / size[1], height / size[0]] * 2)
-            kept = nms(boxes, score[rows, columns], _NMS_WITHIN_LEVEL)
-            found.append(_shifted(boxes, shifts[rows, columns])[kept])
-            scores.append(score[rows, columns][kept])
+        levels: list[list[tuple[Tensor, Tensor]]] = []
+        while min(images.shape[-2:]) * scale >= ProposalNet.cell_px:
+            levels.append(self._proposed_at(images, scale))
             scale *= _PYRAMID_STEP
-        boxes, score = torch.cat(found), torch.cat(scores)
-        kept = nms(boxes, score, _NMS_BETWEEN_STAGES)[:_MAX_CANDIDATES]
-        return _squared(boxes[kept])
+        candidates = []
+        for number in range(len(images)):
+            found = [level[number] for level in levels]
+            boxes = torch.cat([_empty(images), *(boxes for boxes, _ in found)])
+            scores = torch.cat([images.new_zeros(0), *(scores for _, scores in found)])
+            kept = nms(boxes, scores, _NMS_BETWEEN_STAGES)[:_MAX_CANDIDATES]
+            candidates.append(_squared(boxes[kept]))
+        return candidates
 
-    def _refined(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """R-Net over the candidates: boxes [N, 4] in pixels."""
-        score, shifts = self._refine(_crops(image, boxes, self._refine.crop_px))
-        strong = score >= self.config.refined_score
-        boxes, score = _shifted(boxes, shifts)[strong], score[strong]
-        return _squared(boxes[nms(boxes, score, _NMS_BETWEEN_STAGES)])
+    def _proposed_at(self, images: Tensor, scale: float) -> list[tuple[Tensor, Tensor]]:
+        """Boxes [N, 4] and scores [N] per image, at one level of the pyramid."""
+        height, width = images.shape[-2:]
+        size = (round(height * scale), round(width * scale))
+        score, shifts = self._proposal(_normalise(resize(images, size, "bilinear")))
+        numbers, rows, columns = places = (score >= self.config.candidate_score).nonzero(
+            as_tuple=True
+        )
+        corner = torch.stack([columns, rows], dim=1) * float(ProposalNet.stride_px)
+        boxes = torch.cat([corner, corner + ProposalNet.cell_px], dim=1)
+        # Rounded sizes make the two axes differ from `scale` by a fraction of a pixel.
+        boxes = boxes * boxes.new_tensor([width / size[1], height / size[0]] * 2)
+        moved = _shifted(boxes, shifts[places])
+        counts = numbers.bincount(minlength=len(images)).tolist()
+        found = []
+        for starts, ends, strengths in zip(
+            *(x.split(counts) for x in (boxes, moved, score[places])), strict=True
+        ):
+            kept = nms(starts, strengths, _NMS_WITHIN_LEVEL)
+            found.append((ends[kept], strengths[kept]))
+        return found
 
-    def _final(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """O-Net over the survivors: boxes [N, 4], scores [N] and landmarks [N, 5, 2], pixels."""
-        score, shifts, landmarks = self._output(_crops(image, boxes, self._output.crop_px))
-        landmarks = boxes[:, None, :2] + landmarks * _sides(boxes)[:, None]
-        boxes = _shifted(boxes, shifts)
-        order = [
-            i for i in score.argsort(descending=True).tolist() if score[i] >= self.config.min_score
-        ]
-        kept: list[int] = []
-        for i in order:
-            if all(_share_of_smaller(boxes[i], boxes[k]) <= _NMS_BETWEEN_STAGES for k in kept):
-                kept.append(i)
-        return boxes[kept], score[kept], landmarks[kept]
+    def _refined(self, images: Tensor, boxes: list[Tensor]) -> list[Tensor]:
+        """R-Net over the candidates: boxes [N, 4] per image, in its pixels."""
+        refined = []
+        for starts, (score, shifts) in zip(
+            boxes, _judged(self._refine, images, boxes), strict=True
+        ):
+            strong = score >= self.config.refined_score
+            moved, score = _shifted(starts, shifts)[strong], score[strong]
+            refined.append(_squared(moved[nms(moved, score, _NMS_BETWEEN_STAGES)]))
+        return refined
+
+    def _final(self, images: Tensor, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """O-Net over the survivors: boxes [N, 4], scores [N], landmarks [N, 5, 2] per image."""
+        found = []
+        for starts, (score, shifts, landmarks) in zip(
+            boxes, _judged(self._output, images, boxes), strict=True
+        ):
+            points = starts[:, None, :2] + landmarks * _sides(starts)[:, None]
+            ends = _shifted(starts, shifts)
+            strong = (score >= self.config.min_score).tolist()
+            order = [i for i in score.argsort(descending=True).tolist() if strong[i]]
+            kept = _apart(ends, order)
+            found.append((ends[kept], score[kept], points[kept]))
+        return found
+
+
+def _sorted(
+    boxes: Tensor, scores: Tensor, landmarks: Tensor, width: int, height: int
+) -> list[Face]:
+    """Faces of an image of that size in pixels, largest area first."""
+    inside = clip_boxes_to_image(boxes, (height, width))
+    rows = zip(inside.tolist(), scores.tolist(), landmarks.tolist(), strict=True)
+    faces = [_face(*row, width, height) for row in rows]
+    return sorted((f for f in faces if f.area > 0), key=lambda f: (-f.area, f.box))
 
 
 def _face(
@@ -206,10 +243,15 @@ def _normalise(image: Tensor) -> Tensor:
     return (image * 255.0 - 127.5) / 128.0
 
 
-def _crops(image: Tensor, boxes: Tensor, side_px: int) -> Tensor:
-    """Area-averaged crops [N, 3, side, side], black outside the photo."""
-    crops = roi_align(image, [boxes], side_px, aligned=True)
-    return _normalise(crops)
+def _judged(
+    network: RefineNet | OutputNet, images: Tensor, boxes: list[Tensor]
+) -> list[tuple[Tensor, ...]]:
+    """What a network says about area-averaged crops, black outside the photo; per image."""
+    crops = _normalise(roi_align(images, boxes, network.crop_px, aligned=True))
+    parts = [network(part) for part in crops.split(_CROPS_AT_ONCE)]
+    counts = [len(each) for each in boxes]
+    joined = [torch.cat(answers).split(counts) for answers in zip(*parts, strict=True)]
+    return list(zip(*joined, strict=True))
 
 
 def _sides(boxes: Tensor) -> Tensor:
@@ -229,8 +271,20 @@ def _squared(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
-def _share_of_smaller(a: Tensor, b: Tensor) -> float:
+def _apart(boxes: Tensor, order: list[int]) -> list[int]:
+    """Those of the boxes, in an order, that do not lie in an earlier one."""
+    corners = boxes.tolist()
+    kept: list[int] = []
+    for i in order:
+        others = (_share_of_smaller(corners[i], corners[k]) for k in kept)
+        if all(share <= _NMS_BETWEEN_STAGES for share in others):
+            kept.append(i)
+    return kept
+
+
+def _share_of_smaller(a: list[float], b: list[float]) -> float:
     """Intersection over the smaller area: 1 for a box inside another."""
-    overlap = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp_min(0.0).prod()
-    smaller = torch.minimum((a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod())
-    return float(overlap / smaller.clamp_min(1e-9))
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+    smaller = min((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
+    return width * height / max(smaller, 1e-9)

@@ -54,10 +54,10 @@ class ProposalNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [1, 3, H, W] in about [-1, 1] to face scores [h, w] and box shifts [h, w, 4]."""
+        """Map [B, 3, H, W] in about [-1, 1] to face scores [B, h, w] and shifts [B, h, w, 4]."""
         x = self.features(x)
-        score = self.conv4_1(x).softmax(dim=1)[0, 1]
-        return score, self.conv4_2(x)[0].permute(1, 2, 0)
+        score = self.conv4_1(x).softmax(dim=1)[:, 1]
+        return score, self.conv4_2(x).permute(0, 2, 3, 1)
 
 
 class RefineNet(nn.Module):

@@ -111,6 +111,22 @@ def test_same_photo_same_faces_and_input_untouched():
     assert torch.equal(photo, before)
 
 
+def test_many_photos_at_once_are_found_as_one_by_one():
+    person, other = shrunk(astronaut(), 256), as_photo(skimage.data.chelsea()[:256, :256])
+    two = torch.cat([shrunk(astronaut(), 128).repeat(1, 2, 1), other[:, :, :128]], dim=2)
+    photos = torch.stack([person, other, two[:, :, :256], person.flip(2), torch.zeros_like(other)])
+    photos = torch.cat([photos] * 4)  # more than the networks see together
+    found = detector().detect_all(photos)
+    assert [len(faces) for faces in found[:5]] == [1, 0, 2, 1, 0]
+    for photo, faces in zip(photos[:5], found[-5:], strict=True):
+        alone = detector().detect(photo)
+        assert len(alone) == len(faces)
+        for ours, theirs in zip(faces, alone, strict=True):
+            np.testing.assert_allclose(ours.box, theirs.box, atol=1e-5)
+            np.testing.assert_allclose(ours.landmarks, theirs.landmarks, atol=1e-5)
+            assert ours.score == pytest.approx(theirs.score, abs=1e-5)
+
+
 def test_autocast_changes_nothing():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = detector().detect(astronaut())
