@@ -20,6 +20,7 @@ from anti_i2v_lit.checkpoints import (
     torch_dtype,
 )
 from anti_i2v_lit.checks import check_at_least
+from anti_i2v_lit.generators.cogvideox_frames import simplify
 from anti_i2v_lit.generators.latent import PipelineGenerator
 from anti_i2v_lit.miniatures import tiny_cogvideox
 
@@ -130,6 +131,8 @@ class CogVideoXGenerator(PipelineGenerator):
 def _load(config: CogVideoXGeneratorConfig) -> CogVideoXImageToVideoPipeline:
     folder = checkpoint_folder(config.path, COGVIDEOX)
     with quiet_loading():
-        return CogVideoXImageToVideoPipeline.from_pretrained(
+        pipeline = CogVideoXImageToVideoPipeline.from_pretrained(
             folder, torch_dtype=torch_dtype(config.dtype), local_files_only=True
         )
+    simplify(pipeline.vae)
+    return pipeline

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from anti_i2v_lit.checkpoints import EMBEDDED, torch_dtype
 from anti_i2v_lit.checks import check_at_least, check_between, check_in
+from anti_i2v_lit.generators.dynamicrafter_frames import simplify
 from anti_i2v_lit.generators.dynamicrafter_sampling import SPACINGS, ddim_steps, guided, take
 from anti_i2v_lit.generators.latent import LatentGenerator, device_for
 from anti_i2v_lit.surrogates.dynamicrafter.loading import DynamiCrafterParts, load_parts
@@ -108,6 +109,8 @@ class DynamiCrafterGenerator(LatentGenerator):
             clip_length(parts.settings, config.num_frames),
         )
         self._device = device_for(config.device)
+        if loaded and self._device.type == "cpu":
+            simplify(parts.unet)
         networks: tuple[nn.Module, ...] = (
             parts.unet,
             parts.first_stage,
