@@ -76,11 +76,25 @@ def lpips_distance(network: lpips.LPIPS, first: Tensor, second: Tensor) -> Tenso
     infinite slope where all channels are zero (flat black areas) and this one does not. Images
     with a side below 64 pixels are enlarged bilinearly to that side first.
     """
-    features = [network.net(network.scaling_layer(2 * _enlarged(x) - 1)) for x in (first, second)]
-    total = torch.zeros(len(first), device=first.device)
-    for ours, theirs, linear in zip(*features, network.lins, strict=True):
-        gap = F.normalize(ours, dim=1, eps=1e-10) - F.normalize(theirs, dim=1, eps=1e-10)
-        total = total + linear(gap.square()).mean(dim=(1, 2, 3))
+    return lpips_between(network, *(lpips_features(network, x) for x in (first, second)))
+
+
+def lpips_features(network: lpips.LPIPS, images: Tensor) -> tuple[Tensor, ...]:
+    """What LPIPS compares of images [B, 3, H, W] in [0, 1]: a map [B, C, h, w] per layer.
+
+    Channels have length 1 at every place, 0 where all are zero.
+    """
+    maps = network.net(network.scaling_layer(2 * _enlarged(images) - 1))
+    return tuple(F.normalize(each, dim=1, eps=1e-10) for each in maps)
+
+
+def lpips_between(
+    network: lpips.LPIPS, first: Sequence[Tensor], second: Sequence[Tensor]
+) -> Tensor:
+    """LPIPS per pair, [B], of features from `lpips_features`; one image may stand for many."""
+    total = torch.zeros(len(first[0]), device=first[0].device)
+    for ours, theirs, linear in zip(first, second, network.lins, strict=True):
+        total = total + linear((ours - theirs).square()).mean(dim=(1, 2, 3))
     return total
 
 

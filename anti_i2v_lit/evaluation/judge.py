@@ -7,7 +7,6 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,19 +14,24 @@ import lpips
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.backbones.lpips_net import load_lpips, lpips_distance
+from anti_i2v_lit.backbones.lpips_net import load_lpips, lpips_between, lpips_features
 from anti_i2v_lit.data.faces import Face, FaceConfig, FaceDetector
 from anti_i2v_lit.evaluation.columns import EMBEDDERS
 from anti_i2v_lit.evaluation.foreign import ENCODER_FILE, ForeignEncoder
+from anti_i2v_lit.evaluation.seen import KnownPhoto, Measured, SeenClip
 from anti_i2v_lit.metrics import FACE_EMBEDDERS
-from anti_i2v_lit.metrics.base import GeneratedClip
 from anti_i2v_lit.metrics.dlib_face import FILE as DLIB_FILE
 from anti_i2v_lit.metrics.face_embedder import DATA_VARIABLE, FaceEmbedder
-from anti_i2v_lit.metrics.fidelity import ClipLpips, ClipPsnr, ClipSsim
+from anti_i2v_lit.metrics.fidelity import LPIPS_BATCH, ClipPsnr, ClipSsim
 from anti_i2v_lit.metrics.frames import FrameMetric, FramesConfig
 from anti_i2v_lit.metrics.hse_face import FILE as HSE_FILE
-from anti_i2v_lit.metrics.identity import FaceComparison, faces_in
-from anti_i2v_lit.metrics.imperceptibility import colour_difference, max_change_8bit, psnr, ssim
+from anti_i2v_lit.metrics.imperceptibility import (
+    at_lpips_size,
+    colour_difference,
+    max_change_8bit,
+    psnr,
+    ssim,
+)
 
 Encoder = Callable[[Tensor], Tensor]
 _EMBEDDER_FILES = dict(zip(EMBEDDERS, (DLIB_FILE, HSE_FILE), strict=True))
@@ -35,75 +39,13 @@ PSNR_OF_EQUAL_DB = 100.0  # stands for infinity, so that means stay finite
 
 
 class Detector(Protocol):
-    """Anything that finds faces in a photo [3, H, W], largest first."""
+    """Anything that finds faces in photos, largest first."""
 
     def detect(self, photo: Tensor) -> list[Face]:
-        """Return the faces."""
+        """Return the faces of a photo [3, H, W]."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class KnownPhoto:
-    """What the judge remembers of a clean photo.
-
-    Attributes:
-        key: a name that no other photo has, nor another frame of this one.
-        photo: the photo at full size [3, H, W] in [0, 1].
-        landmarks: [5, 2] of the largest face, pixels of the photo; None if no face was found.
-        view: the photo as the generator sees it [3, h, w].
-        latents: encoder -> latent [1, C, h', w'] of the view.
-    """
-
-    key: str
-    photo: Tensor
-    landmarks: Tensor | None
-    view: Tensor
-    latents: Mapping[str, Tensor]
-
-    @property
-    def has_face(self) -> bool:
-        """Whether a face was found."""
-        return self.landmarks is not None
-
-    def clip(
-        self, key: str, frames: Tensor, landmarks: Tensor | None, prompt: str | None = None
-    ) -> GeneratedClip:
-        """A clip of this photo, as registered metrics take it.
-
-        Args:
-            key: name of the clip.
-            frames: [T, 3, h, w] in [0, 1].
-            landmarks: [T, 5, 2] in pixels of the frames; None if nobody looked.
-            prompt: its text.
-        """
-        if landmarks is None:
-            landmarks = torch.full((len(frames), 5, 2), math.nan)
-        return GeneratedClip(
-            key=key,
-            photo=self.view,
-            frames=frames,
-            full_photo=self.photo,
-            photo_landmarks=self.landmarks,
-            frame_landmarks=landmarks,
-            photo_key=self.key,
-            prompt=prompt,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was seen in a clip.
-
-    Attributes:
-        figures: column -> value; NaN where it is undefined.
-        by_frame: figure -> value per frame; "face" is 1 where one was found, "motion" is the
-            change from the frame before.
-        landmarks: [T, 5, 2] in pixels of the frames, NaN where no face was found; None if the
-            photo has no face, so that nobody looked.
-    """
-
-    figures: dict[str, float]
-    by_frame: dict[str, tuple[float, ...]]
-    landmarks: Tensor | None
+    def detect_all(self, photos: Tensor) -> list[list[Face]]:
+        """Return the faces of every photo of [B, 3, H, W]."""
 
 
 class Judge:
@@ -124,12 +66,10 @@ class Judge:
     ) -> None:
         self.detector, self.embedders, self.encoders = detector, dict(embedders), dict(encoders)
         self._lpips = load_lpips()
-        self._faces = {name: FaceComparison(e) for name, e in self.embedders.items()}
         settings = FramesConfig()
         self._to_photo: dict[str, FrameMetric] = {
             "photo_psnr": ClipPsnr(settings),
             "photo_ssim": ClipSsim(settings),
-            "photo_lpips": ClipLpips(settings),
         }
 
     @property
@@ -158,34 +98,67 @@ class Judge:
             faces: of the photo, largest first.
         """
         landmarks = pixel_landmarks(faces[0], photo) if faces else None
-        latents = {name: encode(view[None]).float() for name, encode in self.encoders.items()}
+        person = {}
+        if landmarks is not None:
+            person = {name: e.embed(photo, landmarks) for name, e in self.embedders.items()}
         return KnownPhoto(
-            key=uuid.uuid4().hex, photo=photo, landmarks=landmarks, view=view, latents=latents
+            key=uuid.uuid4().hex,
+            photo=photo,
+            landmarks=landmarks,
+            view=view,
+            latents={name: encode(view[None]).float() for name, encode in self.encoders.items()},
+            person=person,
+            perceptual=self._perceptual(view[None]),
         )
 
     @torch.no_grad()
-    def judge_clip(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor) -> dict[str, float]:
-        """The figures of `measure`."""
-        return self.measure(known, clip, clean_clip).figures
+    def look(self, clips: Sequence[Tensor], for_faces: Sequence[bool]) -> list[SeenClip]:
+        """Look at clips of one size, all their frames together.
+
+        Args:
+            clips: [T, 3, h, w] each, in [0, 1].
+            for_faces: per clip, whether to look for faces; a photo without one needs none.
+        """
+        searched = [clip for clip, wanted in zip(clips, for_faces, strict=True) if wanted]
+        found = iter(self._faces_in(searched) if searched else [])
+        seen = []
+        for clip, wanted in zip(clips, for_faces, strict=True):
+            landmarks, vectors = next(found) if wanted else (None, {})
+            seen.append(
+                SeenClip(
+                    frames=clip,
+                    landmarks=landmarks,
+                    vectors=vectors,
+                    perceptual=self._perceptual(clip),
+                )
+            )
+        return seen
 
     @torch.no_grad()
-    def measure(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor | None) -> Measured:
+    def judge_clip(self, known: KnownPhoto, clip: Tensor, clean_clip: Tensor) -> dict[str, float]:
+        """The figures of `measure` for a clip [T, 3, h, w] and the clean photo's."""
+        seen, clean = self.look([clip, clean_clip], [known.has_face, False])
+        return self.measure(known, seen, clean).figures
+
+    @torch.no_grad()
+    def measure(self, known: KnownPhoto, seen: SeenClip, clean: SeenClip | None) -> Measured:
         """Identity, fidelity and motion of a clip.
 
         Args:
             known: the clean photo.
-            clip: [T, 3, h, w] in [0, 1].
-            clean_clip: the clip of the clean photo with the same seed and purification; None if
-                this is it, which leaves the figures against it undefined.
+            seen: the clip; nobody has to look for faces if the photo has none.
+            clean: the clip of the clean photo with the same seed and purification; None if this
+                is it, which leaves the figures against it undefined.
         """
-        landmarks = self._landmarks(clip) if known.has_face else None
-        subject = known.clip("clip", clip, landmarks)
+        clip = seen.frames
+        subject = known.clip("clip", clip, seen.landmarks)
         motion = 255 * torch.diff(clip, dim=0).abs().mean(dim=(1, 2, 3))
-        by_frame = self._identity(subject)
+        by_frame = self._identity(known, seen)
         for name, metric in self._to_photo.items():
             by_frame[name] = metric.per_frame(subject)
         by_frame["photo_psnr"] = by_frame["photo_psnr"].clamp(max=PSNR_OF_EQUAL_DB)
-        by_frame.update(self._to_clean(clip, clean_clip))
+        by_frame["photo_lpips"] = lpips_between(self._lpips, seen.perceptual, known.perceptual)
+        by_frame.update(self._to_clean(seen, clean))
         figures = {"fdfr": 1.0 - by_frame["face"].mean().item(), "motion": motion.mean().item()}
         for name in self.embedders:
             figures.update(_identity_figures(name, by_frame[name], known.has_face))
@@ -194,44 +167,90 @@ class Judge:
                 figures[name] = values.double().mean().item()
         by_frame["motion"] = torch.cat([torch.tensor([math.nan]), motion])
         listed = {name: tuple(values.tolist()) for name, values in by_frame.items()}
-        return Measured(figures=figures, by_frame=listed, landmarks=landmarks)
+        return Measured(figures=figures, by_frame=listed)
 
     @torch.no_grad()
     def judge_latents(self, known: KnownPhoto, view: Tensor) -> dict[str, float]:
         """Displacement of the latent of a view [3, h, w] from the clean photo's."""
-        return {
-            f"shift_{name}": displacement(encode(view[None]).float(), known.latents[name])
-            for name, encode in self.encoders.items()
-        }
+        return self.judge_all_latents([known], view[None])[0]
 
-    def _landmarks(self, clip: Tensor) -> Tensor:
-        """Landmarks of the largest face per frame, [T, 5, 2] in pixels; NaN where there is none."""
-        landmarks = torch.full((len(clip), 5, 2), math.nan)
-        for index, frame in enumerate(clip):
-            faces = self.detector.detect(frame)
+    @torch.no_grad()
+    def judge_all_latents(
+        self, known: Sequence[KnownPhoto], views: Tensor
+    ) -> list[dict[str, float]]:
+        """Displacements of the latents of views [N, 3, h, w], each from its clean photo's."""
+        found: list[dict[str, float]] = [{} for _ in known]
+        for name, encode in self.encoders.items():
+            for photo, latents, figures in zip(known, encode(views).float(), found, strict=True):
+                figures[f"shift_{name}"] = displacement(latents[None], photo.latents[name])
+        return found
+
+    def _faces_in(self, clips: Sequence[Tensor]) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """Landmarks and vectors of the largest face of every frame, clip by clip."""
+        frames, lengths = torch.cat(list(clips)), [len(clip) for clip in clips]
+        landmarks = torch.full((len(frames), 5, 2), math.nan)
+        for index, faces in enumerate(self.detector.detect_all(frames)):
             if faces:
-                landmarks[index] = pixel_landmarks(faces[0], frame)
-        return landmarks
+                landmarks[index] = pixel_landmarks(faces[0], frames[index])
+        shown = has_face(landmarks)
+        vectors = {}
+        for name, embedder in self.embedders.items():
+            if shown.any():
+                found = embedder.embed_all(frames[shown], landmarks[shown]).float()
+                _check_finite(found, embedder)
+                rows = torch.full((len(frames), found.shape[1]), math.nan)
+                rows[shown] = found
+            else:
+                rows = torch.full((len(frames), 1), math.nan)
+            vectors[name] = rows.split(lengths)
+        marks = landmarks.split(lengths)
+        return [(marks[i], {n: v[i] for n, v in vectors.items()}) for i in range(len(clips))]
 
-    def _identity(self, subject: GeneratedClip) -> dict[str, Tensor]:
+    def _perceptual(self, images: Tensor) -> tuple[Tensor, ...]:
+        """LPIPS features of images [N, 3, h, w], at most 512 pixels large."""
+        parts = [
+            lpips_features(self._lpips, part) for part in at_lpips_size(images).split(LPIPS_BATCH)
+        ]
+        return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+
+    def _identity(self, known: KnownPhoto, seen: SeenClip) -> dict[str, Tensor]:
         """Whether there is a face, and its similarity, per frame; unknown without one to match."""
-        if subject.photo_landmarks is None:
-            unknown = torch.full((len(subject.frames),), math.nan)
+        if known.landmarks is None:
+            unknown = torch.full((len(seen.frames),), math.nan)
             return {"face": unknown, **dict.fromkeys(self.embedders, unknown)}
-        similar = {name: faces.similarities(subject) for name, faces in self._faces.items()}
-        return {"face": faces_in(subject).float(), **similar}
+        if seen.landmarks is None:
+            raise ValueError("expected a clip that was searched for faces, as its photo has one")
+        shown = has_face(seen.landmarks)
+        found: dict[str, Tensor] = {"face": shown.float()}
+        for name, vectors in seen.vectors.items():
+            found[name] = torch.full((len(shown),), math.nan)
+            if shown.any():
+                found[name][shown] = (vectors[shown] @ known.person[name]).float()
+        return found
 
-    def _to_clean(self, clip: Tensor, clean: Tensor | None) -> dict[str, Tensor]:
+    def _to_clean(self, seen: SeenClip, clean: SeenClip | None) -> dict[str, Tensor]:
         """How far a clip is from the clean photo's clip, frame by frame."""
         if clean is None:
-            unknown = torch.full((len(clip),), math.nan)
+            unknown = torch.full((len(seen.frames),), math.nan)
             return dict.fromkeys(("clip_psnr", "clip_ssim", "clip_lpips"), unknown)
-        pairs = list(zip(clip, clean, strict=True))
+        pairs = list(zip(seen.frames, clean.frames, strict=True))
         return {
             "clip_psnr": torch.tensor([min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]),
             "clip_ssim": torch.tensor([ssim(a, b) for a, b in pairs]),
-            "clip_lpips": lpips_distance(self._lpips, clip, clean).flatten(),
+            "clip_lpips": lpips_between(self._lpips, seen.perceptual, clean.perceptual),
         }
+
+
+def has_face(landmarks: Tensor) -> Tensor:
+    """Whether each frame of [T, 5, 2] landmarks has a face, bool [T]."""
+    return landmarks.isfinite().all(dim=(1, 2))
+
+
+def _check_finite(vectors: Tensor, embedder: FaceEmbedder) -> None:
+    if not vectors.isfinite().all():
+        raise ValueError(
+            f"{type(embedder).__name__} gave a vector that is not of numbers; check its weights"
+        )
 
 
 def judge_file(photo: Tensor, protected: Tensor) -> dict[str, float]:

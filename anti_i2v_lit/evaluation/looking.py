@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +59,9 @@ class Looker:
         self._files: dict[str, Tensor] = {}
         self._counterparts: dict[str, Counterpart] = {}
         self._faces: dict[tuple[str, str], tuple[Face, ...]] = {}
+        # The last of each alone: there may be many of them, and photos are large.
+        self._noise: _Last = _Last()
+        self._clean_after: _Last = _Last()
 
     def counterpart(self, name: str) -> Counterpart:
         """The clean photo framed as `name` says; "" for the photo as it is."""
@@ -78,8 +81,11 @@ class Looker:
         its cloak are cut alike.
         """
         clean = self.counterpart(task.counterpart)
-        photo = self._purified(self._pixels(task), task, clean)
         faces = self._faces_after(task, clean)
+        if task.protection == CLEAN:
+            photo = self._purified_clean(task, clean)
+        else:
+            photo = self._purified(self._pixels(task), task, clean)
         return self.framed_view(photo, faces, view_size)
 
     def framed_view(
@@ -91,16 +97,17 @@ class Looker:
         return self._framing.render(photo[None], view, view_size)[0].clamp(0.0, 1.0)
 
     def _pixels(self, task: Task) -> Tensor:
-        if task.protection == CLEAN:
-            return self.counterpart(task.counterpart).photo
         if task.protection == task.like:
             return self._file(task.like)
-        return equal_noise(
-            self.counterpart(task.counterpart).photo,
-            self._record.file(task.like).residual_rms_8bit,
-            key=task.key,
-            purpose=task.protection,
-            canvas_side_px=self._plan.settings.noise.canvas_side_px,
+        return self._noise.get(
+            task.protection,
+            lambda: equal_noise(
+                self.counterpart(task.counterpart).photo,
+                self._record.file(task.like).residual_rms_8bit,
+                key=task.key,
+                purpose=task.protection,
+                canvas_side_px=self._plan.settings.noise.canvas_side_px,
+            ),
         )
 
     def _file(self, protection: str) -> Tensor:
@@ -119,13 +126,31 @@ class Looker:
         box = clean.faces[0].box if clean.faces else None
         return purification.purify(photo[None], task.entry.severity, source, faces=[box])[0]
 
+    def _purified_clean(self, task: Task, clean: Counterpart) -> Tensor:
+        place = (task.counterpart, task.entry.label)
+        return self._clean_after.get(place, lambda: self._purified(clean.photo, task, clean))
+
     def _faces_after(self, task: Task, clean: Counterpart) -> tuple[Face, ...]:
         """Faces of the purified counterpart, which crops and turns may have moved."""
         place = (task.counterpart, task.entry.label)
         if place not in self._faces:
-            after = self._purified(clean.photo, task, clean)
+            after = self._purified_clean(task, clean)
             self._faces[place] = faces_after(clean.photo, after, clean.faces, self._detector)
         return self._faces[place]
+
+
+class _Last:
+    """Remembers the last picture that was made."""
+
+    def __init__(self) -> None:
+        self._name: object = None
+        self._picture: Tensor | None = None
+
+    def get(self, name: object, make: Callable[[], Tensor]) -> Tensor:
+        if self._picture is None or self._name != name:
+            self._picture = None  # the former one's memory first
+            self._name, self._picture = name, make()
+        return self._picture
 
 
 def faces_after(

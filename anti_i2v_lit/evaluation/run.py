@@ -18,9 +18,10 @@ from anti_i2v_lit.data.faces import Face
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.framing import Framing, FramingConfig
 from anti_i2v_lit.data.reading import ReadingConfig, read_photo
-from anti_i2v_lit.evaluation.judge import Judge, KnownPhoto, judge_file
+from anti_i2v_lit.evaluation.judge import Judge, judge_file
 from anti_i2v_lit.evaluation.looking import faces_after
 from anti_i2v_lit.evaluation.pairs import pair
+from anti_i2v_lit.evaluation.seen import KnownPhoto
 from anti_i2v_lit.evaluation.store import Result, ResultStore
 from anti_i2v_lit.generators.base import VideoGenerator
 from anti_i2v_lit.purifications.base import Purification

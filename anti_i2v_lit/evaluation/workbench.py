@@ -15,15 +15,11 @@ from anti_i2v_lit.data.faces import FaceDetector
 from anti_i2v_lit.evaluation.chains import chained
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.further import Further, build_further
-from anti_i2v_lit.evaluation.judge import (
-    Judge,
-    KnownPhoto,
-    Measured,
-    build_judge,
-)
+from anti_i2v_lit.evaluation.judge import Judge, build_judge, has_face
 from anti_i2v_lit.evaluation.looking import Looker
 from anti_i2v_lit.evaluation.plan import CLEAN, Plan, Task
 from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
+from anti_i2v_lit.evaluation.seen import KnownPhoto, SeenClip
 from anti_i2v_lit.evaluation.settings import EvaluationSettings
 from anti_i2v_lit.evaluation.store import Result, ResultStore
 from anti_i2v_lit.evaluation.strangers import NO_FACE_IN_PHOTO, packed
@@ -150,7 +146,10 @@ class Workbench:
 
 
 class _PhotoAtWork:
-    """A photo with one generator: its views and clean clips are remembered between batches."""
+    """A photo with one generator: its views and clean clips are remembered between batches.
+
+    Whatever a network has to look at is shown to it once, all of a batch together.
+    """
 
     def __init__(self, bench: Workbench, looker: Looker, generator: VideoGenerator) -> None:
         self._bench, self._looker, self._generator = bench, looker, generator
@@ -158,6 +157,7 @@ class _PhotoAtWork:
         self._views: dict[tuple[str, str, str], Tensor] = {}
         self._known: dict[str, KnownPhoto] = {}
         self._shifts: dict[tuple[str, str, str], dict[str, float]] = {}
+        self._clean: dict[str, SeenClip] = {}
 
     def with_clean(self, pending: Sequence[Task]) -> list[Task]:
         """The pending tasks, after clean clips that were judged before and are not kept."""
@@ -172,11 +172,8 @@ class _PhotoAtWork:
 
     def make(self, batch: Sequence[Task]) -> None:
         """Make, judge and store a batch of clips."""
-        size = self._generator.view_size
         settings = self._bench.plan.settings
-        for task in batch:
-            if _place(task) not in self._views:
-                self._views[_place(task)] = self._looker.view(task, size)
+        self._look_at(batch)
         clips = chained(
             self._generator,
             torch.stack([self._views[_place(task)] for task in batch]),
@@ -185,28 +182,45 @@ class _PhotoAtWork:
             keys=[task.key for task in batch],
             chains=settings.long_clip_chains,
         )
-        made = sorted(zip(batch, clips, strict=True), key=lambda pair: pair[0].protection != CLEAN)
+        searched = [self._know(task.counterpart).has_face for task in batch]
+        seen = self._judge.look(list(clips), searched)
+        made = sorted(zip(batch, seen, strict=True), key=lambda pair: pair[0].protection != CLEAN)
         results = []
         for task, clip in made:
+            if task.protection == CLEAN:
+                self._clean[task.clip_name] = clip
             if task.protection == CLEAN or self._is_kept(task):
-                self._bench.store.save_clip(task.clip_name, clip, self._views[_place(task)])
+                picture = self._views[_place(task)]
+                self._bench.store.save_clip(task.clip_name, clip.frames, picture)
             if not self._bench.is_judged(task):
                 results.append(self._judged(task, clip))
         if results:
             self._bench.store.append(results)
+        near = {task.clean_name for task in batch}  # what the next batch may be compared with
+        self._clean = {name: clip for name, clip in self._clean.items() if name in near}
+
+    def _look_at(self, batch: Sequence[Task]) -> None:
+        """Make the views of a batch that are not there yet, and measure their latents."""
+        new = {_place(task): task for task in batch if _place(task) not in self._views}
+        if not new:
+            return
+        size = self._generator.view_size
+        views = {place: self._looker.view(task, size) for place, task in new.items()}
+        known = [self._know(task.counterpart) for task in new.values()]
+        shifts = self._judge.judge_all_latents(known, torch.stack(list(views.values())))
+        self._views.update(views)
+        self._shifts.update(zip(views, shifts, strict=True))
 
     def _is_kept(self, task: Task) -> bool:
         return is_kept(self._bench.plan, task)
 
-    def _judged(self, task: Task, clip: Tensor) -> Result:
-        known, clean = self._know(task.counterpart), None
-        if task.protection != CLEAN:
-            clean = self._bench.store.load_clip(task.clean_name)
-            assert clean is not None, "clean clips come first"
+    def _judged(self, task: Task, clip: SeenClip) -> Result:
+        known = self._know(task.counterpart)
+        clean = None if task.protection == CLEAN else self._clean_clip(task.clean_name)
         measured = self._judge.measure(known, clip, clean)
         figures, by_frame = dict(measured.figures), dict(measured.by_frame)
-        more, more_by_frame = self._further(task, clip, known, measured)
-        figures.update({**more, **self._shift(task, known)})
+        more, more_by_frame = self._further(task, clip, known)
+        figures.update({**more, **self._shifts[_place(task)]})
         return Result(
             photo=task.key,
             protection=task.protection,
@@ -218,8 +232,15 @@ class _PhotoAtWork:
             generator=task.generator,
             frame=task.counterpart,
             by_frame={**by_frame, **more_by_frame},
-            faces=self._faces(clip, measured) if self._bench.plan.calibrates(task) else {},
+            faces=self._faces(clip) if self._bench.plan.calibrates(task) else {},
         )
+
+    def _clean_clip(self, name: str) -> SeenClip:
+        if name not in self._clean:
+            frames = self._bench.store.load_clip(name)
+            assert frames is not None, "clean clips come first"
+            self._clean[name] = self._judge.look([frames], [False])[0]
+        return self._clean[name]
 
     def _know(self, name: str) -> KnownPhoto:
         if name not in self._known:
@@ -228,36 +249,22 @@ class _PhotoAtWork:
             self._known[name] = self._judge.know(clean.photo, view, clean.faces)
         return self._known[name]
 
-    def _shift(self, task: Task, known: KnownPhoto) -> dict[str, float]:
-        place = _place(task)
-        if place not in self._shifts:
-            self._shifts[place] = self._judge.judge_latents(known, self._views[place])
-        return self._shifts[place]
-
-    def _faces(self, clip: Tensor, measured: Measured) -> dict[str, str]:
+    def _faces(self, clip: SeenClip) -> dict[str, str]:
         """Face network -> mean over frames of the face vectors, faceless frames counted 0."""
-        if measured.landmarks is None:
+        if clip.landmarks is None:
             return dict.fromkeys(self._judge.embedders, NO_FACE_IN_PHOTO)
-        seen = measured.landmarks.isfinite().all(dim=(1, 2))
+        seen = has_face(clip.landmarks)
         if not seen.any():
             return dict.fromkeys(self._judge.embedders, "")
-        found = {}
-        for name, embedder in self._judge.embedders.items():
-            vectors = embedder.embed_all(clip[seen], measured.landmarks[seen])
-            found[name] = packed(vectors.sum(0) / len(clip))
-        return found
+        return {n: packed(v[seen].sum(0) / len(v)) for n, v in clip.vectors.items()}
 
     def _further(
-        self,
-        task: Task,
-        frames: Tensor,
-        known: KnownPhoto,
-        measured: Measured,
+        self, task: Task, clip: SeenClip, known: KnownPhoto
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
         if not self._bench.further.of_clips:
             return {}, {}
-        clip = known.clip(task.identity, frames, measured.landmarks, task.prompt)
-        return self._bench.further.judge_clip(clip)
+        subject = known.clip(task.identity, clip.frames, clip.landmarks, task.prompt)
+        return self._bench.further.judge_clip(subject)
 
 
 def make_judge(settings: EvaluationSettings, weights: Path | None) -> Judge:

@@ -128,10 +128,12 @@ def align_face(photo: Tensor, landmarks: Tensor, template: Tensor, crop_px: int)
         small = F.interpolate(
             small, size=size, mode="bilinear", align_corners=False, antialias=True
         )
+    # The crop's pixels as shares of the photo from -1 to 1: one line per axis, added.
+    (xx, xy, x), (yx, yy, y) = to_crop.inverse.params[:2] * (2 / np.array([[width], [height]]))
     axis = np.arange(crop_px) + 0.5
-    where = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    shares = to_crop.inverse(where) / [width, height]
-    grid = torch.from_numpy(2 * shares - 1).reshape(1, crop_px, crop_px, 2).to(photo)
+    columns = (xx * axis + x - 1)[None] + (xy * axis)[:, None]
+    rows = (yx * axis + y - 1)[None] + (yy * axis)[:, None]
+    grid = torch.from_numpy(np.stack([columns, rows], axis=-1))[None].to(photo)
     return F.grid_sample(small, grid, mode="bilinear", align_corners=False)[0]
 
 

@@ -105,9 +105,11 @@ class HseMobileNet(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         layers = zip(self.weights, self.biases, self.strides, self.depthwise, strict=True)
         for weight, bias, stride, depthwise in layers:
-            if weight.shape[-1] == 3:
+            padding = weight.shape[-1] // 2
+            if padding and stride == 2:
                 # TensorFlow's "same": with stride 2 on even sizes, zeros right and below only.
-                x = F.pad(x, (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1))
+                x, padding = F.pad(x, (0, 1, 0, 1)), 0
             groups = x.shape[1] if depthwise else 1
-            x = F.conv2d(x, weight, bias, stride=stride, groups=groups).clamp(0, 6)
+            x = F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)
+            x = x.clamp(0, 6)
         return x.mean(dim=(2, 3))

@@ -27,6 +27,9 @@ class BrightDetector:
     def detect(self, photo: Tensor) -> list[Face]:
         return [FACE] if photo.mean() >= self.limit else []
 
+    def detect_all(self, photos: Tensor) -> list[list[Face]]:
+        return [self.detect(photo) for photo in photos]
+
 
 class MeanEmbedder:
     """Unit vector of the mean colour; stands where a `FaceEmbedder` stands."""

@@ -58,6 +58,41 @@ def test_fidelity_is_that_of_scikit_image() -> None:
     assert found["motion"] == pytest.approx(moved, rel=1e-4)
 
 
+def test_clips_seen_together_are_measured_as_clips_seen_alone() -> None:
+    judge = fake_judge(limit=0.3)
+    known = judge.know(tensor(5), tensor(5), [FACE])
+    dark = torch.zeros_like(tensor(1))
+    clips = [torch.stack([tensor(i), dark, tensor(i + 7)]) for i in range(6)]
+    seen = judge.look([*clips, clips[0]], [True] * 6 + [False])
+    assert seen[6].landmarks is None and not seen[6].vectors
+    for clip, one in zip(clips, seen, strict=False):
+        together = judge.measure(known, one, seen[6])
+        alone = judge.judge_clip(known, clip, clips[0])
+        assert together.figures == pytest.approx(alone, abs=1e-6, nan_ok=True)
+        assert math.isnan(together.by_frame["dlib"][1]) and together.by_frame["face"][1] == 0
+    with pytest.raises(ValueError, match="searched for faces"):
+        judge.measure(known, seen[6], None)
+
+
+def test_perceptual_figures_are_those_of_lpips() -> None:
+    clip, clean, photo = (
+        torch.stack([tensor(1), tensor(2)]),
+        tensor(3).repeat(2, 1, 1, 1),
+        tensor(4),
+    )
+    judge = fake_judge()
+    found = judge.judge_clip(judge.know(photo, photo, [FACE]), clip, clean)
+    larger = [
+        torch.nn.functional.interpolate(x, size=(64, 64), mode="bilinear")
+        for x in (clip, clean, photo[None].repeat(2, 1, 1, 1))
+    ]
+    with torch.no_grad():
+        own = judge.lpips(larger[0], larger[2], normalize=True).mean().item()
+        other = judge.lpips(larger[0], larger[1], normalize=True).mean().item()
+    assert found["photo_lpips"] == pytest.approx(own, abs=1e-5)
+    assert found["clip_lpips"] == pytest.approx(other, abs=1e-5)
+
+
 def test_displacement_counts_standard_deviations() -> None:
     latents = np.random.default_rng(0).normal(3, 2, (1, 4, 8, 8))
     moved = latents + 0.5
