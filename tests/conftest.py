@@ -14,6 +14,21 @@ from skimage import data as pictures
 from anti_i2v_lit.miniatures import tiny_cogvideox
 from anti_i2v_lit.settings import Settings, load_settings
 
+ROOM = Path(__file__).parent
+# First the rooms with long tests, so that two processes end at about the same time.
+LONG_FIRST = ("slurm", "integration", "lit", "surrogates")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests; with `-n`, each process takes the next whole file.
+
+    So what a file's tests share is made once. Files share nothing: every test has its own folders,
+    and what measures a process's memory or ends by a signal does so in a process of its own.
+    """
+    order = {room: place for place, room in enumerate(LONG_FIRST)}
+    rooms = {item: os.path.relpath(item.path, ROOM).split(os.sep)[0] for item in items}
+    items.sort(key=lambda item: order.get(rooms[item], len(order)))
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +50,11 @@ def real_data() -> Path:
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:
     """Four small photos in two folders: PNG, JPEG, one of them upright by its EXIF tag."""
-    folder = tmp_path / "photos"
+    return four_photos(tmp_path / "photos")
+
+
+def four_photos(folder: Path) -> Path:
+    """Make what `photo_folder` is."""
     (folder / "sub").mkdir(parents=True)
     astronaut = Image.fromarray(pictures.astronaut()).resize((96, 96))
     cat = Image.fromarray(pictures.chelsea()).resize((120, 80))
@@ -84,6 +103,12 @@ def pixels_of(path: Path) -> np.ndarray:
     """Decoded samples of an image file."""
     with Image.open(path) as image:
         return np.asarray(image)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_from_the_start() -> None:
+    """Fixtures that several tests share are made before `one_thread` is asked for."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -164,8 +164,11 @@ def test_one_hundred_thousand_rows_are_scanned_quickly(tmp_path):
             (tmp_path / key).touch()
     (tmp_path / MANIFEST).write_text("\n".join(lines) + "\n")
     begin = time.process_time()
+    assert all(json.loads(line)["status"] == "cloaked" for line in lines)
+    parsed = time.process_time()
     finished = Ledger(tmp_path).finished()
-    assert time.process_time() - begin < 10, "seconds of this process, whatever else runs"
+    spent, parsing = time.process_time() - parsed, parsed - begin
+    assert spent < 40 * parsing, "in proportion to parsing the lines, on any machine"
     assert len(finished) == 2000
 
 
@@ -210,7 +213,7 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
         assert worker.exitcode == 0
     rows = Ledger(tmp_path).rows()
     assert set(rows) == {f"{n}-{i}" for n in "abc" for i in range(100)}

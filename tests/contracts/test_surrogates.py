@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import pytest
 import torch
@@ -46,10 +45,10 @@ def all_taps(surrogate: Surrogate) -> frozenset[str]:
     return frozenset(surrogate.denoiser_taps)
 
 
-def test_tiny_is_built_in_under_a_second(surrogate: Surrogate) -> None:
-    start = time.process_time()
-    type(surrogate).tiny()
-    assert time.process_time() - start < 1.0
+def test_tiny_is_tiny(surrogate: Surrogate) -> None:
+    """Built in well under a second, whatever the machine: what costs time is drawing weights."""
+    weights = sum(p.numel() for network in surrogate.modules for p in network.parameters())
+    assert weights < 3_000_000, weights
 
 
 def test_weights_are_frozen_and_in_eval_mode(surrogate: Surrogate) -> None:

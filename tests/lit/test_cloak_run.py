@@ -18,7 +18,7 @@ from anti_i2v_lit.lit.datamodule import PhotoDataModule, plan_groups
 from anti_i2v_lit.lit.run import cloak, make_trainer
 from anti_i2v_lit.lit.writer import CloakWriter
 from anti_i2v_lit.settings import Settings, load_settings
-from tests.conftest import fast_values, pixels_of
+from tests.conftest import fast_values, four_photos, pixels_of
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -29,11 +29,24 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Photos as in `photo_folder`, and what a whole run with `fast_settings` made of them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    photos, out = four_photos(folder / "photos"), folder / "out"
+    assert (
+        cloak(load_settings(values=fast_values(tiny_checkpoint)), photos=[str(photos)], out=out)
+        == 0
+    )
+    return photos, out
+
+
 def test_cloaks_have_the_names_sizes_and_budget_of_the_photos(
-    photo_folder: Path, tmp_path: Path, fast_settings: Settings
+    undisturbed: tuple[Path, Path],
 ) -> None:
-    out = tmp_path / "out"
-    assert cloak(fast_settings, photos=[str(photo_folder)], out=out) == 0
+    photo_folder, out = undisturbed
     rows = Ledger(out).rows()
     assert sorted(rows) == ["astronaut.png", "cat.jpg", "sub/coffee.png", "sub/turned.jpg"]
     for key, row in rows.items():
@@ -49,14 +62,14 @@ def test_cloaks_have_the_names_sizes_and_budget_of_the_photos(
 
 
 def test_a_batch_equals_single_runs_and_order_does_not_matter(
-    photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path, fast_settings: Settings
+    undisturbed: tuple[Path, Path], tmp_path: Path, tiny_checkpoint: Path, fast_settings: Settings
 ) -> None:
-    cloak(fast_settings, photos=[str(photo_folder)], out=tmp_path / "single")
+    photo_folder, single = undisturbed
     values = fast_values(tiny_checkpoint)
     batched = load_settings(values=values, overrides=["attack.batch_size=3"])
     cloak(batched, photos=[str(photo_folder)], out=tmp_path / "batched")
     for key, row in Ledger(tmp_path / "batched").rows().items():
-        one = pixels_of(tmp_path / "single" / row.output).astype(int)
+        one = pixels_of(single / row.output).astype(int)
         many = pixels_of(tmp_path / "batched" / row.output).astype(int)
         # Float differences can flip a sign where the gradient is nearly zero.
         assert np.mean(one != many) < 0.02, key
@@ -65,32 +78,28 @@ def test_a_batch_equals_single_runs_and_order_does_not_matter(
     (alone / "sub").mkdir(parents=True)
     shutil.copy(photo_folder / "sub" / "coffee.png", alone / "sub" / "coffee.png")
     cloak(fast_settings, photos=[str(alone)], out=tmp_path / "alone_out")
-    assert (
-        digests(tmp_path / "alone_out")["sub/coffee.png"]
-        == digests(tmp_path / "single")["sub/coffee.png"]
-    )
+    assert digests(tmp_path / "alone_out")["sub/coffee.png"] == digests(single)["sub/coffee.png"]
 
 
 def test_ten_lines_of_python_give_the_bytes_of_the_command(
-    photo_folder: Path, tmp_path: Path, fast_settings: Settings
+    undisturbed: tuple[Path, Path], photo_folder: Path, tmp_path: Path, fast_settings: Settings
 ) -> None:
-    cloak(fast_settings, photos=[str(photo_folder)], out=tmp_path / "command")
     out = tmp_path / "program"
     module = CloakModule(fast_settings, out=out)
     data = PhotoDataModule(fast_settings, photos=[str(photo_folder)], out=out)
     trainer = make_trainer(fast_settings, out, [CloakWriter(fast_settings, out=out)])
     trainer.fit(module, datamodule=data)
-    assert digests(out) == digests(tmp_path / "command")
+    assert digests(out) == digests(undisturbed[1])
     assert len(digests(out)) == 4
 
 
 def test_stopped_runs_continue_in_the_middle_and_end_with_the_same_bytes(
+    undisturbed: tuple[Path, Path],
     photo_folder: Path,
     tmp_path: Path,
     fast_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cloak(fast_settings, photos=[str(photo_folder)], out=tmp_path / "undisturbed")
     out = tmp_path / "stopped"
     steps_taken: list[int] = []
 
@@ -111,17 +120,17 @@ def test_stopped_runs_continue_in_the_middle_and_end_with_the_same_bytes(
             with pytest.raises(Killed):
                 cloak(fast_settings, photos=[str(photo_folder)], out=out)
     assert cloak(fast_settings, photos=[str(photo_folder)], out=out) == 0
-    assert digests(out) == digests(tmp_path / "undisturbed")
+    assert digests(out) == digests(undisturbed[1])
     # Three steps a life, saved every two: each life gains two steps, not zero.
     lines = (out / "manifest.jsonl").read_text().splitlines()
     assert len(lines) == 4
 
 
 def test_a_second_run_does_nothing_and_other_settings_are_refused(
-    photo_folder: Path, tmp_path: Path, fast_settings: Settings, tiny_checkpoint: Path
+    undisturbed: tuple[Path, Path], tmp_path: Path, fast_settings: Settings, tiny_checkpoint: Path
 ) -> None:
-    out = tmp_path / "out"
-    cloak(fast_settings, photos=[str(photo_folder)], out=out)
+    photo_folder, finished = undisturbed
+    out = shutil.copytree(finished, tmp_path / "out")
     before = (out / "manifest.jsonl").read_bytes()
     assert cloak(fast_settings, photos=[str(photo_folder)], out=out) == 0
     assert (out / "manifest.jsonl").read_bytes() == before

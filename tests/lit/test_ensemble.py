@@ -92,7 +92,7 @@ def test_begun_in_one_process_and_finished_by_one_per_model(
         cloak(settings, photos=[str(photos)], out=two)
     words = command(photos, two, values, "ensemble.layout=per_rank", "trainer.devices=2")
     process = start(words)
-    _, errors = process.communicate(timeout=500)
+    _, errors = process.communicate(timeout=1000)
     assert process.returncode == 0, errors
     assert digests(two) == digests(tmp_path / "one") and len(digests(two)) == 2
     rows, expected = Ledger(two).rows(), Ledger(tmp_path / "one").rows()
@@ -113,7 +113,7 @@ def test_a_surrogate_that_does_not_load_stops_every_process_with_its_name(
         photos, tmp_path / "out", values, "ensemble.layout=per_rank", "trainer.devices=2"
     )
     process = start(words)
-    _, errors = process.communicate(timeout=400)
+    _, errors = process.communicate(timeout=1000)
     assert process.returncode == 1
     message = f"surrogate cogvideox:{tmp_path / 'nowhere'} did not load"
     assert f"anti-i2v cloak: rank 1: {message}" in errors, "said by the first process"

@@ -17,7 +17,7 @@ from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.lit import launching
 from anti_i2v_lit.lit.launching import Watch, fates
 
-LONG_SECONDS = 300.0  # only a machine that hangs takes as long
+LONG_SECONDS = 500.0  # only a machine that hangs takes as long
 
 
 def rank_0(folder: Path, ended: str, waits: Callable[[Watch], None]) -> tuple[int, str, str]:

@@ -69,7 +69,7 @@ def test_weights_of_judges_are_not_part_of_a_checkpoint() -> None:
 
 def _rank(rank: int, folder: Path) -> None:
     dist.init_process_group(
-        "gloo", f"file://{folder}/store", timeout=timedelta(seconds=300), rank=rank, world_size=3
+        "gloo", f"file://{folder}/store", timeout=timedelta(seconds=1000), rank=rank, world_size=3
     )
     metric = Brightness()
     # Rank 2 has no photo at all; "shared" comes twice, as a padding sampler makes it.

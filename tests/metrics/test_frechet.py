@@ -112,7 +112,7 @@ def test_fvd_hands_whole_clips_to_the_network(weights: Path) -> None:
 
 def _rank(rank: int, folder: Path) -> None:
     dist.init_process_group(
-        "gloo", f"file://{folder}/store", timeout=timedelta(seconds=300), rank=rank, world_size=2
+        "gloo", f"file://{folder}/store", timeout=timedelta(seconds=1000), rank=rank, world_size=2
     )
     metric = MeanColours(SetConfig(min_clips=2))
     # Rank 1 has no reference at all; "b" comes twice, as a padding sampler makes it.

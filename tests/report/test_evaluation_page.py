@@ -312,7 +312,7 @@ def test_the_player_works_in_a_browser(whole, tmp_path):
     flags += ["--disable-background-networking", "--virtual-time-budget=60000", "--dump-dom"]
     done = subprocess.run(
         ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
-        capture_output=True, text=True, timeout=180, check=True,
+        capture_output=True, text=True, timeout=1000, check=True,
     )  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout, flags=re.S)[1]
     assert title == "frame 6 of 8|true,true,true|true"

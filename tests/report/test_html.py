@@ -234,7 +234,7 @@ def test_sorting_and_finding_work_in_a_browser(folder, tmp_path):
         ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=1000,
         check=True,
     )
     title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, flags=re.S)[1])

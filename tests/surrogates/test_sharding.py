@@ -35,7 +35,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> lis
         subprocess.Popen([*words, str(r), str(folder)], cwd=ROOT, env=environment) for r in (0, 1)
     ]
     try:
-        assert [process.wait(timeout=500) for process in processes] == [0, 0]
+        assert [process.wait(timeout=1000) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
