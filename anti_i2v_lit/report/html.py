@@ -77,13 +77,7 @@ def write_report(folder: Path) -> Path:
         keys_per_reason=KEYS_PER_REASON,
     )
     worst = seen.worst
-    environment = Environment(
-        loader=PackageLoader("anti_i2v_lit.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _environment()
     script = environment.get_template("script.html").render()
     page = environment.get_template("report.html").render(
         script=Markup(script),
@@ -111,6 +105,16 @@ def write_report(folder: Path) -> Path:
     # File names that are not UTF-8 are shown with their bytes as escapes.
     write_whole(path, page.encode(errors="backslashreplace"))
     return path
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("anti_i2v_lit.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _shown(worst: list[Row], first: list[Row]) -> list[Row]:
