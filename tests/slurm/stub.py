@@ -1,7 +1,8 @@
 """Stands in for `anti-i2v` in jobs: counts steps instead of cloaking, and imports no torch.
 
 Its words: a verb, then options; `steps=N`, `code=N`, `dies=N` (kill -9 of rank 0 at that step of
-its first life) among the photos say what it does.
+its first life), `holds=N` (the first life stays at that step until it is told to stop or killed)
+among the photos say what it does.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ def cloak(words: list[str], task: SlurmTask) -> int:
                 leave(task, REQUEST.received)
             return 3 if task.rank == 0 else 0
         time.sleep(0.1)
+        if task.restarts == 0 and step == int(facts.get("holds", -1)):
+            continue
         step += 1
         life = f"restarts {task.restarts} on {task.node} from {first} to {step}"
-        path.write_text("\n".join([*lives, life]))
+        whole = path.with_name(f"{path.name}.new")  # a kill may come at any moment
+        whole.write_text("\n".join([*lives, life]))
+        whole.replace(path)
         if task.rank == task.restarts == 0 and step == int(facts.get("dies", 0)):
             os.kill(os.getpid(), signal.SIGKILL)
     (out / f"done-{part}-{task.rank}").touch()
