@@ -149,10 +149,10 @@ def test_a_picture_for_documents_holds_the_frames_of_every_clip(outcome):
                 small = np.asarray(
                     Image.fromarray(frames[index].transpose(1, 2, 0)).resize((64, 64), 1)
                 )
-                left = 14 + 150 + 64 * place
+                left = 14 + 110 + 64 * place
                 assert np.abs(pixels[top : top + 64, left : left + 64] - small).max() <= 1
             top += 64 + 6
-    assert shown.size == (14 + 150 + 3 * 64 + 14, top - 6 + 14)
+    assert shown.size == (14 + 110 + 3 * 64 + 14, top - 6 + 14)
     with pytest.raises(ValueError, match="photos with clips: album/photo_00.jpg, "):
         clips_picture(made, folder, "nobody.jpg")
 

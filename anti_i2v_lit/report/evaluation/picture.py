@@ -18,13 +18,13 @@ from anti_i2v_lit.report.evaluation.clips import grouped, read_frames, strip
 from anti_i2v_lit.report.evaluation.heat import knowledge_of
 from anti_i2v_lit.report.evaluation.text import CLEAN
 
-_LABEL_PX, _MARGIN_PX, _GAP_PX, _TEXT_PX = 150, 14, 6, 15
+_LABEL_PX, _MARGIN_PX, _GAP_PX, _TEXT_PX = 110, 14, 6, 15
 _QUALITY = 86
 _INK, _SOFT = (20, 20, 20), (110, 110, 110)
 
 
 def clips_picture(
-    outcome: Outcome, folder: Path, photo: str = "", *, frames: int = 8, side_px: int = 104
+    outcome: Outcome, folder: Path, photo: str = "", *, frames: int = 8, side_px: int = 128
 ) -> Image.Image:
     """Lay the kept clips of a photo under each other, one block per generator and purification.
 
