@@ -49,11 +49,14 @@ def test_the_install_commands_name_what_exists() -> None:
     install = [line for line in lines if "pip install" in line]
     assert len(install) == 2
     assert "anti-i2v demo --out demo" in install[0]
-    assert "'.[test]'" in install[1] and install[1].endswith("-m pytest")
+    test = "-m pytest -n 2"
+    assert "'.[test]'" in install[1] and install[1].endswith(f"bin/python {test}")
+    checked = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert checked.endswith(f'bin/python" {test}\n'), "what is said here is what is checked"
 
 
 def test_the_demo_command_runs(work: Path) -> None:
-    assert main(["demo", "--out", "demo", *QUICK]) in (0, 2)
+    assert main(["demo", "--out", "demo", "--sampling-steps", "2", *QUICK]) in (0, 2)
     assert (work / "demo" / "demo.png").is_file()
 
 
