@@ -187,7 +187,7 @@ def evaluate(
         ValueError: wrong settings, or nothing to evaluate.
     """
     started, stop, rows = time.monotonic(), Stop(), out / ROWS
-    with quiet_lightning("predict returned None.*"):
+    with quiet_lightning("predict returned None.*", ".*LeafSpec.*"):
         trainer = _trainer(settings, stop)
         bench = _workbench(settings, stop, clean, cloaked, out, pairs)
         failures = FailureLog(rows)
