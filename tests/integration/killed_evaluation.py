@@ -35,26 +35,27 @@ VALUES = {
 
 
 class ListingGenerator(FadingGenerator):
-    """Writes down what it makes, slowly enough to be killed at it."""
+    """Writes down what it makes; waits to be killed once enough results are stored."""
 
-    def __init__(self, label: str, made: Path) -> None:
+    def __init__(self, label: str, folder: Path, stop: int) -> None:
         super().__init__()
-        self._label, self._made = label, made
+        self._label, self._folder, self._stop = label, folder, stop
 
     def _generate(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
-        time.sleep(0.05)
-        with self._made.open("a") as file:
+        with (self._folder / "made.txt").open("a") as file:
             for photo, seed in zip(photos, seeds, strict=True):
                 file.write(f"{self._label} {seed} {photo.double().sum().item():.6f}\n")
+        while num_rows(self._folder) >= self._stop:
+            time.sleep(0.01)
         return super()._generate(photos, list(prompts), list(seeds))
 
 
-def child(folder: Path) -> None:
+def child(folder: Path, stop: int) -> None:
     """Run to the end and leave without Python's clean-up, which belongs to the parent."""
     code = 1
     try:
         workbench.build_generator = lambda node, device: ListingGenerator(
-            str(node["label"]), folder / "made.txt"
+            str(node["label"]), folder, stop
         )
         code, _ = evaluate(
             load_evaluation_settings(values=VALUES),
@@ -83,7 +84,7 @@ def main() -> int:
         pid = os.fork()
         if pid == 0:
             os.setsid()
-            child(folder)
+            child(folder, stop)
         status = None
         while status is None:
             finished, found = os.waitpid(pid, os.WNOHANG)

@@ -127,7 +127,7 @@ def test_the_time_limit_is_put_back(tmp_path: Path, clock: SimpleNamespace) -> N
 
 
 def task(config: Path, index: int, step: str = "0") -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-c", "import time; time.sleep(60)", "cloak"]
+    words = [sys.executable, "-c", "import time; time.sleep(600)", "cloak"]
     named = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(index), "SLURM_STEP_ID": step}
     further = {"SLURM_PROCID": "3", "SLURM_CONF": str(config)}
     return subprocess.Popen(words, env={**os.environ, **named, **further})
@@ -143,13 +143,13 @@ def test_a_task_is_killed_for_real_and_only_when_one_is_up(
     others = [task(config, 2), task(config, 1, step="batch"), task(tmp_path / "another", 1)]
     wanted = task(config, 1)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while not found._tasks("7_1") and time.monotonic() < deadline:
             time.sleep(0.05)  # until the new program has its environment
         assert found._tasks("7_1") == [(wanted.pid, "3")]
         monkeypatch.setattr(found, "_restarts", lambda _job: int(wanted.poll() is not None))
         assert found._kill_task("7_1", "n1") == "job 7_1, task 3"
-        assert wanted.wait(5) == -9 and all(other.poll() is None for other in others)
+        assert wanted.wait(300) == -9 and all(other.poll() is None for other in others)
     finally:
         for process in [*others, wanted]:
             process.kill()
