@@ -51,10 +51,10 @@ IDENTITY = tuple(_identity_columns())
 FIDELITY = (
     Column(name="clip_psnr", title="PSNR to clean clip (dB)", better="lower", digits=2),
     Column(name="clip_ssim", title="SSIM to clean clip", better="lower"),
-    Column(name="clip_lpips", title="LPIPS to clean clip", better="higher"),
+    Column(name="clip_lpips", title="LPIPS to clean clip, at 512 px at most", better="higher"),
     Column(name="photo_psnr", title="PSNR to photo (dB)", better="lower", digits=2),
     Column(name="photo_ssim", title="SSIM to photo", better="lower"),
-    Column(name="photo_lpips", title="LPIPS to photo", better="higher"),
+    Column(name="photo_lpips", title="LPIPS to photo, at 512 px at most", better="higher"),
     Column(name="motion", title="motion (grey levels)", better="none", digits=2),
 )
 LATENTS = (

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from anti_i2v_lit.evaluation.columns import COLUMNS
@@ -91,6 +92,29 @@ def test_perceptual_figures_are_those_of_lpips() -> None:
         other = judge.lpips(larger[0], larger[1], normalize=True).mean().item()
     assert found["photo_lpips"] == pytest.approx(own, abs=1e-5)
     assert found["clip_lpips"] == pytest.approx(other, abs=1e-5)
+
+
+def test_lpips_of_large_frames_is_taken_at_512_pixels() -> None:
+    clip, clean = (torch.stack([tensor(i, 640)[:, :160]]) for i in (1, 2))
+    judge = fake_judge()
+    found = judge.judge_clip(judge.know(clip[0], clip[0], []), clip, clean)
+    smaller = [
+        [
+            np.asarray(
+                Image.fromarray(channel.numpy()).resize((512, 128), Image.Resampling.BILINEAR)
+            )
+            for channel in frames[0]
+        ]
+        for frames in (clip, clean)
+    ]
+    at_512 = [torch.from_numpy(np.stack(channels))[None] for channels in smaller]
+    with torch.no_grad():
+        expected, large = (
+            judge.lpips(*pair, normalize=True).item() for pair in (at_512, (clip, clean))
+        )
+    assert found["clip_lpips"] == pytest.approx(expected, abs=1e-4)
+    assert abs(large - expected) > 1e-3, "the size matters for this picture"
+    assert all("512 px at most" in COLUMNS[n].title for n in ("clip_lpips", "photo_lpips"))
 
 
 def test_displacement_counts_standard_deviations() -> None:
