@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from diffusers.models.activations import GELU
 from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import (
     CogVideoXImageToVideoPipeline,
 )
@@ -14,13 +15,15 @@ from torch import Tensor
 
 from anti_i2v_lit.checkpoints import (
     COGVIDEOX,
+    EMBEDDED,
     checkpoint_folder,
     cogvideox_view_size,
     quiet_loading,
     torch_dtype,
 )
 from anti_i2v_lit.checks import check_at_least
-from anti_i2v_lit.generators.cogvideox_frames import simplify
+from anti_i2v_lit.generators.cogvideox_frames import dense_gelu, simplify
+from anti_i2v_lit.generators.dense import quicken
 from anti_i2v_lit.generators.latent import PipelineGenerator
 from anti_i2v_lit.miniatures import tiny_cogvideox
 
@@ -89,6 +92,8 @@ class CogVideoXGenerator(PipelineGenerator):
         size = cogvideox_view_size(settings, ratio, config.height, config.width)
         super().__init__(loaded, config.device, size, config.num_frames or settings.sample_frames)
         self._check_length()
+        if pipeline is None and config.path == EMBEDDED:
+            quicken(loaded.transformer, {GELU: dense_gelu})
 
     def _check_length(self) -> None:
         """Refuse lengths at which the autoencoder decodes another number of frames."""
@@ -107,7 +112,7 @@ class CogVideoXGenerator(PipelineGenerator):
         return cls(config, tiny_cogvideox(num_frames=9))
 
     def _guidance(self) -> float:
-        own = 1.0 if self.config.path == "embedded" else 6.0
+        own = 1.0 if self.config.path == EMBEDDED else 6.0
         return self.config.guidance_scale or own
 
     def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:

@@ -16,12 +16,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.models.activations import GELU
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import (
     CogVideoXCausalConv3d,
     CogVideoXSpatialNorm3D,
 )
 from torch import Tensor, nn
 from torch.nn import functional
+
+from anti_i2v_lit.generators.dense import Dense
 
 Cache = dict[str, Any] | None
 
@@ -95,6 +98,13 @@ def simplify(autoencoder: nn.Module) -> bool:
 def _children(root: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
     """(parent, name, child) of all modules below a root."""
     return [(parent, *named) for parent in root.modules() for named in parent.named_children()]
+
+
+def dense_gelu(original: nn.Module) -> Dense:
+    """A linear layer and the GELU behind it, in one."""
+    assert isinstance(original, GELU)
+    layers: Any = original
+    return Dense(layers.proj.weight, layers.proj.bias, gelu=layers.approximate)
 
 
 def sees_one_frame(causal: CogVideoXCausalConv3d) -> bool:

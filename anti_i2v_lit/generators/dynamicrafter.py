@@ -109,8 +109,6 @@ class DynamiCrafterGenerator(LatentGenerator):
             clip_length(parts.settings, config.num_frames),
         )
         self._device = device_for(config.device)
-        if loaded and self._device.type == "cpu":
-            simplify(parts.unet)
         networks: tuple[nn.Module, ...] = (
             parts.unet,
             parts.first_stage,
@@ -119,6 +117,8 @@ class DynamiCrafterGenerator(LatentGenerator):
         )
         for network in networks:
             network.to(self._device).eval()
+        if loaded and config.path == EMBEDDED and self._device.type == "cpu":
+            simplify(parts.unet)
         self._dtype = next(parts.unet.parameters()).dtype
         self._fps = config.fps or parts.unet.settings.default_fs
         trailing = parts.settings.zero_snr

@@ -10,7 +10,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anti_i2v_lit.surrogates.dynamicrafter.attention import CrossAttention, TemporalTransformer
+from anti_i2v_lit.generators.dense import Dense, quicken
+from anti_i2v_lit.surrogates.dynamicrafter.attention import (
+    CrossAttention,
+    GatedProjection,
+    TemporalTransformer,
+)
 from anti_i2v_lit.surrogates.dynamicrafter.unet import UNet
 
 # Frames above which products of all pairs need more memory than they save time.
@@ -62,8 +67,27 @@ class FewFramesAttention(nn.Module):
         return layer.to_out(mixed.flatten(2))
 
 
+class GatedDense(nn.Module):
+    """One half of a projection, gated by the GELU of the other.
+
+    Args:
+        original: a `GatedProjection`, whose weights it takes over.
+    """
+
+    def __init__(self, original: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(original, GatedProjection)
+        weights, biases = original.proj.weight.chunk(2), original.proj.bias.chunk(2)
+        self.value = Dense(weights[0], biases[0])
+        self.gate = Dense(weights[1], biases[1], gelu="none")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] to [..., inner]."""
+        return self.value(x) * self.gate(x)
+
+
 def simplify(unet: UNet) -> None:
-    """Replace the layers of a U-Net that can be cheaper on a CPU, in place."""
+    """Replace the layers of a float32 U-Net that can be cheaper on a CPU, in place."""
     for parent in list(unet.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv3d) and _is_over_time(child):
@@ -73,6 +97,7 @@ def simplify(unet: UNet) -> None:
             for block in transformer.transformer_blocks:
                 for name, child in list(block.named_children()):
                     setattr(block, name, _short(child))
+    quicken(unet, {GatedProjection: GatedDense})
 
 
 def _is_over_time(layer: nn.Conv3d) -> bool:
