@@ -14,6 +14,7 @@ UNTOUCHED = "The file as it is"
 # What a purification is put together from: whoever drew a part has seen something of the whole.
 _PARTS = {
     "jpeg_twice": ("jpeg",),
+    "noisy_upscaling": ("resize", "noise"),
     "platform": ("jpeg", "resize"),
     "screenshot": ("jpeg", "resize"),
     "social_network": ("jpeg", "resize", "platform"),

@@ -36,6 +36,9 @@ def test_a_purification_was_drawn_or_is_made_of_what_was_or_is_of_another_kind()
     upload = seen_and_unseen(NAMES, ["platform"])
     assert upload[DRAWN] == [], "an upload was drawn, not a JPEG save alone"
     assert upload[MADE_OF] == ["JPEG q75 4:2:0", "facebook"]
+    for drawn in ("resize", "noise"):
+        shrunk = seen_and_unseen(["noisy upscaling", "grey"], [drawn])
+        assert shrunk[MADE_OF] == ["noisy upscaling"], "it shrinks and adds noise first"
 
 
 def test_the_packaged_list_judges_on_what_was_not_drawn() -> None:
