@@ -19,7 +19,9 @@ from anti_i2v_lit.evaluation.store import Result
 
 STEM = "results"
 _PLACES = ("photo", "protection", "purification", "generator", "prompt", "seed", "frame")
-_BY_FRAME = "frames_"
+_FACTS = ("severity", "tier", "knowledge", "verdict")
+FIELDS = (*_PLACES, *_FACTS)  # columns of a row that are no figures
+BY_FRAME = "frames_"
 
 
 def write_rows(results: Sequence[Result], outcome: Outcome, folder: Path) -> tuple[str, ...]:
@@ -38,12 +40,11 @@ def write_rows(results: Sequence[Result], outcome: Outcome, folder: Path) -> tup
     named = {name for result in results for name in result.by_frame}
     by_frame = sorted(name for name in named if not name.startswith(OTHERS))
     figures = sorted({name for result in results for name in result.figures})
-    facts = [*_PLACES, "severity", "tier", "knowledge", "verdict"]
-    table = pa.table({name: [row.get(name) for row in flat] for name in [*facts, *figures]})
+    table = pa.table({name: [row.get(name) for row in flat] for name in [*FIELDS, *figures]})
     whole = table
     for name in by_frame:
         lists = [_listed(result.by_frame.get(name)) for result in results]
-        whole = whole.append_column(_BY_FRAME + name, pa.array(lists, pa.list_(pa.float64())))
+        whole = whole.append_column(BY_FRAME + name, pa.array(lists, pa.list_(pa.float64())))
     writers: dict[str, Callable[[Path], Any]] = {
         "parquet": lambda path: pyarrow.parquet.write_table(whole, path),
         "csv": lambda path: pyarrow.csv.write_csv(table, path),

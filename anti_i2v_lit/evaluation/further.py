@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from anti_i2v_lit.config import digest, parse_config
+from anti_i2v_lit.evaluation.calibration import OTHERS
 from anti_i2v_lit.evaluation.columns import COLUMNS, EMBEDDERS
+from anti_i2v_lit.evaluation.export import BY_FRAME, FIELDS
 from anti_i2v_lit.evaluation.facts import AbsentMetric, ColumnFacts
 from anti_i2v_lit.metrics import METRICS, SET_METRICS
 from anti_i2v_lit.metrics.availability import build_metric, missing
@@ -20,7 +22,7 @@ from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
 from anti_i2v_lit.metrics.frames import FrameMetric
 
 # The judge takes these itself, for every clip and file, with their default settings. With settings
-# of their own they are taken once more.
+# or a label of their own they are taken once more.
 OWN = frozenset(
     ("ciede2000", "ciede2000_p99", "photo_lpips", "photo_psnr", "photo_ssim", "identity_dlib")
     + ("identity_hse", "lpips", "max_change_8bit", "missing_faces", "motion", "psnr", "ssim")
@@ -117,12 +119,18 @@ def build_further(nodes: Sequence[Node], weights: Path | None) -> Further:
     absent = []
     for label, node in _labelled(nodes).items():
         name = str(node["name"])
-        metric, lacking = _built(label, node, weights)
+        lacking = _lacking(node, weights)
+        if not lacking and _is_own(label, node):
+            continue
+        metric: Metric[Any] | None = None
+        if not lacking and name not in SET_METRICS.names():
+            metric, lacking = _built(node, weights)
         if lacking:
+            _warn_of_settings(label, node, lacking)
             absent.append(AbsentMetric(name=label, reason=lacking))
         elif metric is None:
             of_sets[label] = node
-        elif not _is_own(node):
+        else:
             asked[label] = node
             if subject_of(METRICS.load(name)) is CloakedPhoto:
                 of_files[label] = metric
@@ -138,16 +146,17 @@ def build_further(nodes: Sequence[Node], weights: Path | None) -> Further:
     )
 
 
-def _is_own(node: Node) -> bool:
-    """Whether the judge takes a metric itself, as it is asked for."""
-    return node["name"] in OWN and len(node) == 1
+def _is_own(label: str, node: Node) -> bool:
+    """Whether the judge takes a metric itself, as it is asked for and under that label."""
+    return label == node["name"] and label in OWN and len(node) == 1
 
 
 def _labelled(nodes: Sequence[Node]) -> dict[str, Node]:
     """Label -> {name, <fields>}.
 
     Raises:
-        ValueError: two metrics of one label, or a label that is taken by the judge.
+        ValueError: two metrics of one label, or a label that is taken by the judge or by a column
+            of the exported rows.
     """
     found: dict[str, Node] = {}
     for given in nodes:
@@ -159,7 +168,8 @@ def _labelled(nodes: Sequence[Node]) -> dict[str, Node]:
                 f"metrics: two are called {label!r}; give one of them a label of its own: "
                 f"{{name: {name}, label: ...}}"
             )
-        if label in _TAKEN and not (_is_own(node) and label == name):
+        _check_column(label)
+        if label in _TAKEN and not _is_own(label, node):
             raise ValueError(
                 f"metrics: a figure that is always taken is called {label!r} already; give the "
                 f"one with other settings a label of its own: {{name: {name}, label: ...}}"
@@ -168,29 +178,41 @@ def _labelled(nodes: Sequence[Node]) -> dict[str, Node]:
     return found
 
 
-def _built(label: str, node: Node, weights: Path | None) -> tuple[Metric[Any] | None, str]:
-    """A metric, or why it cannot run here; None and "" for a metric of sets.
-
-    Settings of a metric that cannot run are warned about.
+def _check_column(label: str) -> None:
+    """Refuse what means something else in the exported rows.
 
     Raises:
-        ValueError: settings that the metric refuses.
+        ValueError: with what it means there.
     """
-    lacking = _lacking(node, weights)
-    metric: Metric[Any] | None = None
-    if not lacking and node["name"] not in SET_METRICS.names():
-        try:
-            metric = build_metric(node, weights)
-        except (ValueError, OSError) as error:  # a damaged or incomplete file
-            lacking = str(error)
-    if lacking and len(node) > 1:
-        fields = ", ".join(field for field in node if field != "name")
+    if label in FIELDS:
+        raise ValueError(
+            f"metrics: {label!r} is a column of the exported rows already ({', '.join(FIELDS)}); "
+            "choose another label"
+        )
+    if label.startswith((BY_FRAME, OTHERS)):
+        raise ValueError(
+            f"metrics: {label!r} begins like a column of values per frame ({BY_FRAME}...) or of "
+            f"other people ({OTHERS}...); choose another label"
+        )
+
+
+def _built(node: Node, weights: Path | None) -> tuple[Metric[Any] | None, str]:
+    """A metric of clips or files, or why it cannot run here."""
+    try:
+        return build_metric(node, weights), ""
+    except (ValueError, OSError) as error:  # a damaged or incomplete file
+        return None, str(error)
+
+
+def _warn_of_settings(label: str, node: Node, lacking: str) -> None:
+    """Warn that the settings of a metric that cannot run are ignored."""
+    fields = ", ".join(field for field in node if field != "name")
+    if fields:
         warnings.warn(
             f"metrics: the settings of {label} ({fields}) are ignored, it cannot run here: "
             f"{lacking}",
             stacklevel=3,
         )
-    return metric, lacking
 
 
 def _lacking(node: Node, weights: Path | None) -> str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from anti_i2v_lit.evaluation import further
 from anti_i2v_lit.evaluation.further import build_further, subject_of
 from anti_i2v_lit.evaluation.settings import load_evaluation_settings
+from anti_i2v_lit.metrics.availability import build_metric
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
 from anti_i2v_lit.registry import Registry
 
@@ -82,12 +84,33 @@ def test_a_users_metric_gets_its_settings(plugged: None) -> None:
         (["metrics=[{name: photo_lpips, frames: first}]"], "label of its own"),
         (["metrics=[{name: counting, label: dlib_mean}]"], "called 'dlib_mean' already"),
         (["metrics=[{name: identity_dlib, missin: zero}]"], "Did you mean 'missing'"),
+        (["metrics=[{name: counting, label: seed}]"], "'seed' is a column of the exported rows"),
+        (["metrics=[{name: counting, label: verdict}]"], "photo, protection, .*verdict"),
+        (["metrics=[{name: counting, label: frames_dlib}]"], "values per frame"),
+        (["metrics=[{name: counting, label: others_dlib}]"], "other people"),
         (["metrics=[clip_psnr]"], "compares with the photo is photo_psnr"),
     ],
 )
 def test_mistakes_are_refused_with_the_remedy(plugged, words: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         further_of(*words)
+
+
+def test_the_judges_own_metrics_are_not_built_and_others_of_their_kind_are(
+    plugged: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def build(node: dict[str, object], weights: object) -> object:
+        built.append(node["name"])
+        return build_metric(node, weights)
+
+    monkeypatch.setattr(further, "build_metric", build)
+    found = further_of("metrics=[motion,psnr,counting]")
+    assert list(found.asked) == built == ["counting"]
+    found = further_of("metrics=[motion,{name: motion, label: mine},{name: psnr, label: decibels}]")
+    assert set(found.of_clips) == {"mine"} and set(found.of_files) == {"decibels"}
+    assert found.judge_clip(clip())[0] == {"mine": 0.0}
 
 
 def test_settings_of_a_metric_that_cannot_run_are_warned_about(
