@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ PACKAGED = {"cogvideox": "mmdit_128", "dynamicrafter": "unet_128"}
 """Registered model -> folder name of the packaged one of its class."""
 
 _PACKAGED = Path(__file__).parent / "surrogates" / "embedded" / "weights"
-_MODEL_FILES = {".safetensors", ".ckpt", ".json", ".yaml"}
+_WEIGHT_FILES = {".safetensors", ".ckpt"}
+_MODEL_FILES = _WEIGHT_FILES | {".json", ".yaml"}
 _EDGE_BYTES = 1 << 20
 
 
@@ -34,11 +36,13 @@ class Layout:
         packaged: folder name of the packaged model of this class; "" where there is none.
         needed: glob patterns, relative to the folder, of which each must match something.
         source: name of the published model on the Hugging Face hub, for messages.
+        says: (JSON file, key, value) of what tells this class from others of the same layout.
     """
 
     packaged: str
     needed: tuple[str, ...]
     source: str
+    says: tuple[tuple[str, str, str | bool], ...] = ()
 
 
 COGVIDEOX = Layout(
@@ -54,8 +58,15 @@ COGVIDEOX = Layout(
         "tokenizer/*",
     ),
     source="zai-org/CogVideoX-5b-I2V",
+    says=(("transformer/config.json", "_class_name", "CogVideoXTransformer3DModel"),),
 )
-WAN_2_2 = Layout(packaged="", needed=COGVIDEOX.needed, source="Wan-AI/Wan2.2-TI2V-5B-Diffusers")
+_WAN = ("transformer/config.json", "_class_name", "WanTransformer3DModel")
+WAN_2_2 = Layout(
+    packaged="",
+    needed=COGVIDEOX.needed,
+    source="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    says=(_WAN, ("model_index.json", "expand_timesteps", True)),
+)
 WAN_2_1 = Layout(
     packaged="",
     needed=(
@@ -65,9 +76,14 @@ WAN_2_1 = Layout(
         "image_processor/preprocessor_config.json",
     ),
     source="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+    says=(_WAN,),
 )
-LTX = Layout(packaged="", needed=COGVIDEOX.needed, source="Lightricks/LTX-Video")
-
+LTX = Layout(
+    packaged="",
+    needed=COGVIDEOX.needed,
+    source="Lightricks/LTX-Video",
+    says=(("transformer/config.json", "_class_name", "LTXVideoTransformer3DModel"),),
+)
 SVD = Layout(
     packaged="",
     needed=(
@@ -82,7 +98,33 @@ SVD = Layout(
         "scheduler/scheduler_config.json",
     ),
     source="stabilityai/stable-video-diffusion-img2vid-xt",
+    says=(("unet/config.json", "_class_name", "UNetSpatioTemporalConditionModel"),),
 )
+DYNAMICRAFTER = Layout(
+    packaged=PACKAGED["dynamicrafter"], needed=("model.*",), source="Doubiiu/DynamiCrafter_512"
+)
+OPEN_SORA = Layout(
+    packaged="",
+    needed=(
+        "OpenSora-STDiT-v3/config.json",
+        "OpenSora-STDiT-v3/model.safetensors",
+        "OpenSora-VAE-v1.2/config.json",
+        "OpenSora-VAE-v1.2/model.safetensors",
+        "text_encoder/config.json",
+        "tokenizer/*",
+    ),
+    source="hpcai-tech/OpenSora-STDiT-v3",
+)
+LAYOUTS: Mapping[str, Layout] = {
+    "cogvideox": COGVIDEOX,
+    "dynamicrafter": DYNAMICRAFTER,
+    "ltx": LTX,
+    "open_sora": OPEN_SORA,
+    "svd": SVD,
+    "wan_2_1": WAN_2_1,
+    "wan_2_2": WAN_2_2,
+}
+"""Registered model -> layout of its folders."""
 
 
 def checkpoint_folder(path: str, layout: Layout) -> Path:
@@ -118,8 +160,37 @@ def checkpoint_folder(path: str, layout: Layout) -> Path:
     return folder
 
 
+def folder_objections(name: str, folder: Path) -> list[str]:
+    """Why a folder is no checkpoint of a class of models; empty if it is one, as far as it says.
+
+    Args:
+        name: registered name of the surrogate or generator. Of a class whose layout is not known
+            here (`LAYOUTS`) nothing can be said.
+        folder: that exists.
+    """
+    layout = LAYOUTS.get(name)
+    if layout is None:
+        return []
+    found = [f"it lacks {pattern}" for pattern in layout.needed if not any(folder.glob(pattern))]
+    for file, key, expected in layout.says:
+        if (folder / file).is_file():
+            said = _said(folder / file, key)
+            if said != expected:
+                found.append(f"{file} says {key}={said!r}, expected {expected!r}")
+    return found
+
+
+def _said(file: Path, key: str) -> object:
+    """A value of a JSON file; None where there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return content.get(key) if isinstance(content, dict) else None
+
+
 def model_digest(name: str, path: str) -> str:
-    """SHA-256 over the files of a model, "" where `path` leads to no folder.
+    """SHA-256 over the files of a model, "" where `path` leads to no folder with weights.
 
     A file is known by name, size and both ends, since published ones are tens of gigabytes.
 
@@ -128,28 +199,39 @@ def model_digest(name: str, path: str) -> str:
         path: as in its settings.
     """
     embedded = path == EMBEDDED and name in PACKAGED
-    folder = _PACKAGED / PACKAGED[name] if embedded else Path(path).expanduser()
+    folder = packaged_folder(name) if embedded else Path(path).expanduser()
     if not path or not folder.is_dir():
         return ""
-    files = [file for file in sorted(folder.rglob("*")) if file.suffix in _MODEL_FILES]
-    return _digest_of(folder, tuple((file, file.stat().st_mtime_ns) for file in files))
+    among = [f for f in sorted(folder.rglob("*")) if f.suffix in _MODEL_FILES and f.is_file()]
+    if not any(file.suffix in _WEIGHT_FILES for file in among):
+        return ""
+    return _digest_of_ends(folder, tuple((file, file.stat().st_mtime_ns) for file in among))
+
+
+def packaged_folder(name: str) -> Path:
+    """Where the packaged model of a class lies.
+
+    Args:
+        name: one of `PACKAGED`.
+    """
+    return _PACKAGED / PACKAGED[name]
 
 
 def files_digest(files: Sequence[Path]) -> str:
-    """SHA-256 over names, sizes and both ends of files; "" for none.
+    """SHA-256 over names and all bytes of files; "" for none.
 
     Args:
         files: that exist, in an order that does not depend on the machine.
     """
     if not files:
         return ""
-    folder = Path(os.path.commonpath([file.resolve().parent for file in files]))
-    known = tuple((file.resolve(), file.stat().st_mtime_ns) for file in files)
-    return _digest_of(folder, known)
+    resolved = [file.resolve() for file in files]
+    folder = Path(os.path.commonpath([file.parent for file in resolved]))
+    return _digest_of_bytes(folder, tuple((file, file.stat().st_mtime_ns) for file in resolved))
 
 
 @functools.lru_cache(maxsize=64)
-def _digest_of(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
+def _digest_of_ends(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
     """`model_digest` of files with their times of change, so that it is asked often for little."""
     state = hashlib.sha256()
     for file, _ in files:
@@ -159,6 +241,18 @@ def _digest_of(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
             state.update(stream.read(_EDGE_BYTES))
             stream.seek(max(0, size - _EDGE_BYTES))
             state.update(stream.read())
+    return state.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of_bytes(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
+    """`files_digest` of files with their times of change, so that it is asked often for little."""
+    state = hashlib.sha256()
+    for file, _ in files:
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        line = f"{file.relative_to(folder)} {content}\n"
+        state.update(line.encode(errors="surrogateescape"))
     return state.hexdigest()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from anti_i2v_lit import purifications
-from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, files_digest, model_digest
+from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, files_digest, packaged_folder
 from anti_i2v_lit.config import parse_config
 from anti_i2v_lit.purifications import PURIFICATIONS
 
@@ -25,7 +25,8 @@ _PACKAGED_AT = {
 def weights_digest(config: Mapping[str, Any] | None) -> str:
     """Digest of the weight files that a purification would load; "" where it loads none.
 
-    Files are known as those of models are, by name, size and both ends (`files_digest`).
+    All their bytes count (`files_digest`): these files are small, and weights trained further can
+    agree with their start in name, size and both ends.
 
     Args:
         config: {name, <fields>}; None for the untouched file.
@@ -44,8 +45,16 @@ def weights_digest(config: Mapping[str, Any] | None) -> str:
 
 
 def _digest_at(name: str, place: str) -> str:
-    if place in PACKAGED.values():
-        return next(model_digest(n, EMBEDDED) for n, home in PACKAGED.items() if home == place)
-    root = WEIGHTS / _PACKAGED_AT.get(name, name) if place == EMBEDDED else Path(place).expanduser()
+    root = _place_of(name, place)
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
     return files_digest([file for file in files if file.suffix != ".md"])
+
+
+def _place_of(name: str, place: str) -> Path:
+    """File or folder behind a purification's setting."""
+    for packaged, folder_name in PACKAGED.items():
+        if place == folder_name:
+            return packaged_folder(packaged)
+    if place == EMBEDDED:
+        return WEIGHTS / _PACKAGED_AT.get(name, name)
+    return Path(place).expanduser()

@@ -47,12 +47,20 @@ def test_packaged_weights_have_a_digest(name: str) -> None:
     assert len(weights_digest({"name": name})) == hashlib.sha256().digest_size * 2
 
 
-def test_a_digest_is_that_of_names_sizes_and_bytes(tmp_path: Path) -> None:
+def test_a_digest_is_that_of_names_and_all_bytes(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     (folder / "vae").mkdir(parents=True)
     (folder / "vae" / "a.safetensors").write_bytes(b"one")
     (folder / "README.md").write_text("no weights")
-    # Both ends of a file this short are the whole of it.
-    expected = hashlib.sha256(b"a.safetensors 3\noneone").hexdigest()
+    content = hashlib.sha256(b"one").hexdigest()
+    expected = hashlib.sha256(f"a.safetensors {content}\n".encode()).hexdigest()
     assert weights_digest({"name": "vae", "model": str(folder)}) == expected
     assert files_digest([folder / "vae" / "a.safetensors"]) == expected
+
+
+def test_weights_that_differ_in_the_middle_only_are_other_weights(tmp_path: Path) -> None:
+    file, digests = tmp_path / "mine.safetensors", []
+    for middle in (b"a", b"b"):
+        file.write_bytes(bytes(1 << 21) + middle + bytes(1 << 21))
+        digests.append(weights_digest({"name": "remover", "path": str(file)}))
+    assert digests[0] != digests[1]

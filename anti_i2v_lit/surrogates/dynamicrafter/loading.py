@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anti_i2v_lit.checkpoints import PACKAGED, Layout, checkpoint_folder
+from anti_i2v_lit.checkpoints import DYNAMICRAFTER, checkpoint_folder
 from anti_i2v_lit.surrogates.dynamicrafter.clip import ImageEmbedder, TextEmbedder
 from anti_i2v_lit.surrogates.dynamicrafter.first_stage import FirstStage
 from anti_i2v_lit.surrogates.dynamicrafter.model import DynamiCrafter, Schedule
@@ -33,9 +33,6 @@ from anti_i2v_lit.surrogates.dynamicrafter.tokens import tokenizer_for
 from anti_i2v_lit.surrogates.dynamicrafter.unet import UNet
 from anti_i2v_lit.surrogates.prompts import PromptEmbedder, Prompting
 
-LAYOUT = Layout(
-    packaged=PACKAGED["dynamicrafter"], needed=("model.*",), source="Doubiiu/DynamiCrafter_512"
-)
 State = Mapping[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -186,7 +183,7 @@ def _load(
     prompting: Prompting,
     reduce: Callable[[DynamiCrafter], None],
 ) -> DynamiCrafterParts:
-    folder = checkpoint_folder(path, LAYOUT)
+    folder = checkpoint_folder(path, DYNAMICRAFTER)
     file = _checkpoint_file(folder)
     state = read_checkpoint(file)
     settings = _settings(folder, size, state)

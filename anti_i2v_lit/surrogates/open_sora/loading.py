@@ -26,7 +26,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from anti_i2v_lit.checkpoints import quiet_loading
+from anti_i2v_lit.checkpoints import OPEN_SORA, quiet_loading
 from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.surrogates.open_sora.captions import MaskedTextEncoder
 from anti_i2v_lit.surrogates.open_sora.stdit3 import STDiT3
@@ -40,14 +40,6 @@ from anti_i2v_lit.surrogates.prompts import (
 )
 
 DENOISER, AUTOENCODER = "OpenSora-STDiT-v3", "OpenSora-VAE-v1.2"
-_NEEDED = (
-    f"{DENOISER}/config.json",
-    f"{DENOISER}/model.safetensors",
-    f"{AUTOENCODER}/config.json",
-    f"{AUTOENCODER}/model.safetensors",
-    "text_encoder/config.json",
-    "tokenizer/*",
-)
 _HOW = (
     "nothing is downloaded at run time: fetch the model once with "
     f"'hf download hpcai-tech/{DENOISER} --local-dir FOLDER/{DENOISER}', "
@@ -104,7 +96,7 @@ def model_folder(path: str) -> Path:
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
         raise ValueError(f"path: expected a local model folder, got {path!r}; {_HOW}")
-    missing = [pattern for pattern in _NEEDED if not any(folder.glob(pattern))]
+    missing = [pattern for pattern in OPEN_SORA.needed if not any(folder.glob(pattern))]
     if missing:
         raise ValueError(
             f"path: {folder} is not a whole model folder, it lacks {', '.join(missing)}; {_HOW}"
