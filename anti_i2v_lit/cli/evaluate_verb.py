@@ -48,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]MODEL,...",
-        help="models that a folder without a manifest was computed against: labels of generators, "
-        "packaged models such as mmdit_128, NAME or NAME:PATH as `anti-i2v list generators` has "
-        "them, or other; where nobody says, a white-box result cannot be excluded",
+        help="models that a folder was computed against, besides those of its manifest: labels of "
+        "generators, packaged models such as mmdit_128, NAME or NAME:PATH as `anti-i2v list "
+        "generators` has them, or other; where nobody says, a white-box result cannot be excluded",
     )
 
 

@@ -37,7 +37,7 @@ class GeneratorFacts:
         label: its name in this evaluation, unique.
         name: registered name.
         path: "embedded" or the model's folder.
-        model_sha256: digest of the model's files; "" where `path` leads to none.
+        model_sha256: digest of the model's files; "" where `path` leads to no weights.
         view_size: (H, W) of its frames, pixels.
         num_frames: frames of a clip, the chained ones included.
         settings: all its settings.
@@ -61,7 +61,8 @@ class ProtectionFacts:
         folder: where it lies.
         source: "manifest" (its rows say what belongs together), "shards" or "folder".
         surrogates: models that computed the cloaks, `name:path`; may be empty.
-        told_by: who says so: "manifest", "user", or "" where nobody says it of all cloaks.
+        told_by: who says so: "manifest", "user", "manifest and the user", or "" where nobody says
+            it of all cloaks.
         white_box: labels of the generators among them, or that may be. Of all others `told_by`
             decides: they are held-out, or "unknown" where nobody says.
         noise: name of the noise of equal size that it is compared with, as in the rows.

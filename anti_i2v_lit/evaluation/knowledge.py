@@ -1,21 +1,21 @@
 """Which models computed a folder's cloaks: what its manifest says, what the user says, or nobody.
 
-A generator whose model took part is white-box, any other held-out. Where nobody says which models
-took part, as for the folder of another tool, it is "unknown": a white-box result cannot be
-excluded.
+Both are believed: what one of them says adds to the other, and removes nothing. A generator whose
+model took part is white-box, any other held-out. Where nobody says which models took part, as for
+the folder of another tool, it is "unknown": a white-box result cannot be excluded.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, model_digest
+from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, folder_objections, model_digest
 from anti_i2v_lit.checks import did_you_mean
 from anti_i2v_lit.evaluation.facts import knowledge_of
-from anti_i2v_lit.evaluation.matching import BY_USER, Matched
+from anti_i2v_lit.evaluation.matching import BY_BOTH, BY_USER, Matched
 from anti_i2v_lit.generators import GENERATORS
 
 OTHER = "other"  # a model that is none of those registered here
@@ -26,7 +26,7 @@ Nodes = Mapping[str, Mapping[str, Any]]
 def with_statements(
     matched: Sequence[Matched], stated: Mapping[str, Sequence[str]], generators: Nodes
 ) -> tuple[Matched, ...]:
-    """Protections with the models that the user says they were computed against.
+    """Protections with the models of their manifests and those that the user names.
 
     Args:
         matched: as their folders say.
@@ -35,7 +35,8 @@ def with_statements(
         generators: label -> {name, <fields>}.
 
     Raises:
-        ValueError: an unknown protection or model, with the nearest known one.
+        ValueError: an unknown protection or model, with the nearest known one, or a folder that
+            is no checkpoint of the class of models that the user says.
     """
     names = [m.name for m in matched]
     for name in stated:
@@ -48,18 +49,12 @@ def with_statements(
 
 
 def _told(matched: Matched, words: Sequence[str], generators: Nodes) -> Matched:
-    if not words:
-        return matched
-    models = tuple(dict.fromkeys(_model(word, generators) for word in words))
-    if matched.told_by:
-        warnings.warn(
-            f"surrogates.{matched.name} is ignored: its manifest says "
-            f"{', '.join(matched.surrogates)}",
-            stacklevel=4,
-        )
-        return matched
+    models = [_model(word, generators) for word in words]
     both = tuple(dict.fromkeys((*matched.surrogates, *models)))
-    return replace(matched, surrogates=both, told_by=BY_USER)
+    if not words or (matched.told_by and both == matched.surrogates):
+        return matched
+    told_by = BY_BOTH if matched.told_by else BY_USER
+    return replace(matched, surrogates=both, told_by=told_by)
 
 
 def _model(word: str, generators: Nodes) -> str:
@@ -75,6 +70,7 @@ def _model(word: str, generators: Nodes) -> str:
     registered = list(GENERATORS.targets())
     name, _, path = word.partition(":")
     if name in registered:
+        _check_folder(name, path)
         return f"{name}:{path}"
     known = [*generators, *packaged, *registered, OTHER]
     raise ValueError(
@@ -84,23 +80,43 @@ def _model(word: str, generators: Nodes) -> str:
     )
 
 
+def _check_folder(name: str, path: str) -> None:
+    """Refuse a folder that is no checkpoint of a class; one that is not here cannot be looked at.
+
+    Raises:
+        ValueError: with what speaks against the folder.
+    """
+    folder = Path(path).expanduser()
+    if not path or (path == EMBEDDED and name in PACKAGED) or not folder.is_dir():
+        return
+    objections = folder_objections(name, folder)
+    if objections:
+        raise ValueError(
+            f"surrogates: {folder} is no checkpoint of {name}: {'; '.join(objections)}. Expected "
+            f"the model's folder; write {name} alone where the model is not on this machine"
+        )
+
+
 def white_box_of(matched: Matched, generators: Nodes) -> tuple[str, ...]:
     """Generators that computed a folder's cloaks, or may have.
 
-    A surrogate of the generator's class counts if their paths or files agree, and also if the
-    surrogate's files are not there to be compared: in doubt nothing is called held-out.
+    A surrogate counts if its files are the generator's. One of the generator's class also counts
+    if the files of either are not there to be compared: in doubt nothing is called held-out.
     """
     found = []
     for label, node in generators.items():
-        path = str(node.get("path", ""))
-        digest = model_digest(str(node["name"]), path)
-        for surrogate in matched.surrogates:
-            name, _, other = surrogate.partition(":")
-            theirs = model_digest(name, other)
-            if name == node["name"] and (other == path or theirs in ("", digest)):
-                found.append(label)
-                break
+        name, path = str(node["name"]), str(node.get("path", ""))
+        digest = model_digest(name, path)
+        if any(_may_be(surrogate, name, digest) for surrogate in matched.surrogates):
+            found.append(label)
     return tuple(found)
+
+
+def _may_be(surrogate: str, name: str, digest: str) -> bool:
+    """Whether a surrogate, `name:path`, can be the generator of a name and digest."""
+    theirs, _, path = surrogate.partition(":")
+    found = model_digest(theirs, path)
+    return found == digest if found and digest else theirs == name
 
 
 def known_pairs(matched: Sequence[Matched], generators: Nodes) -> dict[tuple[str, str], str]:

@@ -19,7 +19,7 @@ from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.likeness import assign, centre_box, thumbnail
 
 Read = Callable[[SourceFile], Tensor]
-BY_MANIFEST, BY_USER = "manifest", "user"
+BY_MANIFEST, BY_USER, BY_BOTH = "manifest", "user", "manifest and the user"
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -49,8 +49,8 @@ class Matched:
         folder: where it lies.
         source: "manifest", "shards" or "folder".
         surrogates: models that computed the cloaks, `name:path`.
-        told_by: who says which models those are, "manifest" or "user"; "" where nobody says it of
-            every cloak.
+        told_by: who says which models those are, "manifest", "user" or "manifest and the user"; ""
+            where nobody says it of every cloak.
         pairs: key -> pair.
         problems: photos without a file, and files that could not be told apart.
         owners: SHA-256 of an original or cloak -> key of its photo, as far as a manifest says.

@@ -1,10 +1,13 @@
 """Which models computed a cloak: the manifest, the user, or nobody says."""
 
-import warnings
+import importlib.util
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from anti_i2v_lit.checkpoints import LAYOUTS, model_digest, packaged_folder
 from anti_i2v_lit.cli.evaluate_verb import stated_models
 from anti_i2v_lit.evaluation.facts import HELD_OUT, UNKNOWN, WHITE_BOX, Verdict
 from anti_i2v_lit.evaluation.knowledge import known_pairs, with_statements
@@ -53,14 +56,58 @@ def test_a_model_that_nobody_knows_is_a_slip_of_the_pen() -> None:
         with_statements([matched()], {"pear": ["mmdit"]}, GENERATORS)
 
 
-def test_a_manifest_is_believed_before_the_user() -> None:
+def test_the_user_adds_to_a_manifest_and_removes_nothing() -> None:
     ours = matched("ours", surrogates=("cogvideox:embedded",), told_by="manifest")
-    with pytest.warns(UserWarning, match="surrogates.ours is ignored: its manifest says cogv"):
-        told = with_statements([ours], {"ours": ["unet"]}, GENERATORS)
-    assert told == (ours,)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert with_statements([ours], {}, GENERATORS) == (ours,)
+    (told,) = with_statements([ours], {"ours": ["unet"]}, GENERATORS)
+    assert told.surrogates == ("cogvideox:embedded", "dynamicrafter:embedded")
+    assert told.told_by == "manifest and the user"
+    known = known_pairs([told], GENERATORS)
+    assert [known[g, "ours"] for g in GENERATORS] == [WHITE_BOX, WHITE_BOX, HELD_OUT]
+    assert with_statements([ours], {}, GENERATORS) == (ours,)
+    assert with_statements([ours], {"ours": ["mmdit"]}, GENERATORS) == (ours,), "nothing new"
+
+
+@pytest.mark.parametrize("files", [[], ["README.md"], ["config.json", "vae/config.json"]])
+def test_a_folder_without_weights_cannot_be_compared(tmp_path: Path, files: list[str]) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    assert model_digest("svd", str(tmp_path)) == ""
+    ours = matched("ours", surrogates=(f"cogvideox:{tmp_path}",), told_by="manifest")
+    known = known_pairs([ours], GENERATORS)
+    assert known["mmdit", "ours"] == WHITE_BOX, "nobody can say that it is another model"
+    generators = {"lost": {"name": "cogvideox", "path": str(tmp_path)}}
+    packaged = matched("ours", surrogates=("cogvideox:embedded",), told_by="manifest")
+    assert known_pairs([packaged], generators)["lost", "ours"] == WHITE_BOX
+
+
+def test_the_same_files_are_the_same_model_whatever_its_class_is_called(tmp_path: Path) -> None:
+    copy = shutil.copytree(packaged_folder("cogvideox"), tmp_path / "copy")
+    ours = matched("ours", surrogates=(f"wan_2_2:{copy}",), told_by="manifest")
+    known = known_pairs([ours], GENERATORS)
+    assert [known[g, "ours"] for g in GENERATORS] == [WHITE_BOX, HELD_OUT, HELD_OUT]
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_a_folder_of_another_class_is_refused(name: str, tmp_path: Path) -> None:
+    folder = packaged_folder("cogvideox")
+    if name == "cogvideox":
+        assert states(f"{name}:{folder}") == [WHITE_BOX, HELD_OUT, HELD_OUT]
+    else:
+        with pytest.raises(ValueError, match=f"is no checkpoint of {name}: .*write {name} alone"):
+            states(f"{name}:{folder}")
+    with pytest.raises(ValueError, match="it lacks "):
+        states(f"{name}:{tmp_path}")
+
+
+def test_classes_are_called_as_diffusers_calls_them() -> None:
+    spec = importlib.util.find_spec("diffusers")
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).parent / "models"
+    files = [*source.glob("transformers/*.py"), *source.glob("unets/*.py")]
+    known = {c for f in files for c in re.findall(r"^class (\w+)\(", f.read_text(), re.M)}
+    named = {v for x in LAYOUTS.values() for _, key, v in x.says if key == "_class_name"}
+    assert len(named) == 4 and named <= known
 
 
 def test_a_manifest_that_leaves_models_out_tells_of_those_that_it_names() -> None:
