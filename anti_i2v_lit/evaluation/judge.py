@@ -19,6 +19,7 @@ from anti_i2v_lit.data.faces import Face, FaceConfig, FaceDetector
 from anti_i2v_lit.evaluation.columns import EMBEDDERS
 from anti_i2v_lit.evaluation.foreign import ENCODER_FILE, ForeignEncoder
 from anti_i2v_lit.evaluation.seen import KnownPhoto, Measured, SeenClip
+from anti_i2v_lit.evaluation.strangers import with_digest
 from anti_i2v_lit.metrics import FACE_EMBEDDERS
 from anti_i2v_lit.metrics.dlib_face import FILE as DLIB_FILE
 from anti_i2v_lit.metrics.face_embedder import DATA_VARIABLE, FaceEmbedder
@@ -84,9 +85,15 @@ class Judge:
         return other
 
     @property
+    def networks(self) -> dict[str, str]:
+        """Face network -> its name with a digest of its weights, under which vectors are kept."""
+        return {name: with_digest(name, e.digest) for name, e in self.embedders.items()}
+
+    @property
     def parts(self) -> list[str]:
-        """Names of the optional parts at hand; figures of others are absent."""
-        return sorted([*self.embedders, *(f"shift_{name}" for name in self.encoders)])
+        """The optional parts at hand, face networks with their digests; part of rows' identity."""
+        shifts = (f"shift_{name}" for name in self.encoders)
+        return sorted([*self.networks.values(), *shifts])
 
     @torch.no_grad()
     def know(self, photo: Tensor, view: Tensor, faces: Sequence[Face]) -> KnownPhoto:

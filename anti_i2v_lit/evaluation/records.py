@@ -45,8 +45,8 @@ class PhotoRecord:
         files: protected files that can be compared with it.
         cloaks: protections whose file is a cloak of this photo.
         problems: what is wrong with the photo or its files.
-        person: face network -> vector of the main face, packed; networks that were not at hand
-            have none, and a photo without a face has none of any.
+        person: face network with its digest -> vector of the main face, packed; "" where none
+            was found when the network looked. Networks that were not at hand are not named.
         figures: of further metrics, whichever were ever asked for.
     """
 
@@ -92,7 +92,9 @@ class PhotoRecord:
             return other
         if not other.is_readable:
             return self
-        return replace(self, person={**other.person, **self.person}).with_figures(other.figures)
+        found = {network: text for network, text in other.person.items() if text}
+        person = {**other.person, **self.person, **found}
+        return replace(self, person=person).with_figures(other.figures)
 
     def files_with(self, wanted: Mapping[str, str]) -> tuple[ProtectedFile, ...]:
         """The protected files with the figures of these further metrics beside their own.

@@ -58,7 +58,8 @@ class IdentitySettings:
             is not named here is calibrated on the clean clips.
         min_people: people, told apart by their faces, that the calibration needs; with fewer,
             `fallback` is taken.
-        fallback: face network -> cosine for evaluations with too few people.
+        fallback: face network -> cosine for evaluations with too few people, and from which two
+            photos may show the same person; networks without one tell nobody apart.
         others: most photos of other people that a clean clip is compared with.
     """
 
@@ -168,9 +169,9 @@ class EvaluationSettings:
         gauntlet: name of a gauntlet, or a list of names and {name, severity, label, <fields>}.
         metrics: further figures by registered name, or {name, <fields>, label}; "all" for every
             one. `metrics.NAME.FIELD=VALUE` sets a field of one of them.
-        surrogates: name of a protection -> models that computed it, for folders whose manifest
-            does not say: labels of generators, packaged models, `name` or `name:path` of
-            registered ones, or "other". Where nobody says, it is unknown.
+        surrogates: name of a protection -> models that computed it, besides those of its manifest:
+            labels of generators, packaged models, `name` or `name:path` of registered ones, or
+            "other". Where nobody says, it is unknown.
         weights: folder of face networks and other files; "" for $ANTI_I2V_DATA/models.
         noise: noise of equal size.
         identity: when a clip shows somebody else.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -38,11 +38,21 @@ def unpacked(text: str) -> Vector:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=_FLOAT)
 
 
+def with_digest(network: str, digest: str) -> str:
+    """A face network's name with the digest of its weights: vectors of others are not compared."""
+    return f"{network}@{digest}"
+
+
+def _name_of(network: str) -> str:
+    return network.partition("@")[0]
+
+
 class Strangers:
     """The photos of an evaluation as pictures of people.
 
     Args:
-        people: key of every photo -> {face network: packed vector}; empty where no face was found.
+        people: key of every photo -> {face network with its digest: packed vector}; "" in place
+            of a vector, or no network at all, where no face was found.
         settings: how many photos a clip is compared with, and the networks' fixed thresholds.
     """
 
@@ -50,9 +60,9 @@ class Strangers:
         self._keys, self._settings = tuple(people), settings
         self._places = {key: place for place, key in enumerate(self._keys)}
         self._people = {
-            key: {network: unpacked(text) for network, text in vectors.items()}
+            key: {network: unpacked(text) for network, text in vectors.items() if text}
             for key, vectors in people.items()
-            if vectors
+            if any(vectors.values())
         }
 
     def similarities(self, key: str, faces: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
@@ -61,23 +71,26 @@ class Strangers:
         Those are photos with a face, evenly spaced by name, at most as many as set. A photo that
         may show the same person is no stranger: where its cosine to the clip's own photo reaches
         a network's fixed threshold, it is NaN. Strangers that look alike are dropped with it,
-        which makes the calibrated threshold lower, never higher. All are NaN where no face was
-        found in the own photo.
+        which makes the calibrated threshold lower, never higher. So is a photo that no network with
+        a fixed threshold has seen as well as the own one, and all are NaN where no face was found
+        in the own photo. Networks that did not look at the clip count nowhere.
 
         Args:
             key: of the clip's photo.
-            faces: network -> mean over the frames of the clip's face vectors, frames without a
-                face counted 0, packed; "" where no frame has one; `NO_FACE_IN_PHOTO`.
+            faces: network with its digest -> mean over the frames of the clip's face vectors,
+                frames without a face counted 0, packed; "" where no frame has one;
+                `NO_FACE_IN_PHOTO`.
         """
         others = [self._people[other] for other in self._chosen(key) if other in self._people]
-        known = [not self._may_be_same(key, other) for other in others]
+        own = self._people.get(key, {})
+        known = [not self._may_be_same(own, other, faces) for other in others]
         found = {}
         for network, text in faces.items():
             if text == NO_FACE_IN_PHOTO:
                 continue
             mean = unpacked(text)
-            found[network] = tuple(
-                (float(mean @ other[network]) if len(mean) else 0.0) if is_known else math.nan
+            found[_name_of(network)] = tuple(
+                _similarity(mean, other.get(network)) if is_known else math.nan
                 for other, is_known in zip(others, known, strict=True)
             )
         return found
@@ -89,7 +102,17 @@ class Strangers:
             place = number * total // count
             yield self._keys[place if place < own else place + 1]
 
-    def _may_be_same(self, key: str, other: Mapping[str, Vector]) -> bool:
-        """Whether two faces may be one person's, for any network with a fixed threshold."""
-        own, cuts = self._people.get(key), self._settings.fallback
-        return own is None or any(float(own[n] @ other[n]) >= cuts[n] for n in own if n in cuts)
+    def _may_be_same(
+        self, own: Mapping[str, Vector], other: Mapping[str, Vector], networks: Collection[str]
+    ) -> bool:
+        """Whether two faces may be one person's, for any network that tells or for lack of one."""
+        cuts = self._settings.fallback
+        shared = [n for n in networks if n in own and n in other and _name_of(n) in cuts]
+        return not shared or any(float(own[n] @ other[n]) >= cuts[_name_of(n)] for n in shared)
+
+
+def _similarity(mean: Vector, other: Vector | None) -> float:
+    """Of a clip to another photo; NaN where the network did not see that one."""
+    if other is None:
+        return math.nan
+    return float(mean @ other) if len(mean) else 0.0

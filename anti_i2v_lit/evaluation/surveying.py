@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -37,7 +37,7 @@ class Surveyor:
     def known(self, key: str) -> PhotoRecord | None:
         """The record of a photo, if nothing is left to be looked at; decodes nothing."""
         record = self._records.find(self._plan.record_identity(key))
-        if record is None or self._lacks_person(record):
+        if record is None or self._unseen_by(record):
             return None
         return None if record.lacks(self._further.file_settings) else record
 
@@ -59,17 +59,21 @@ class Surveyor:
             self._records.append(made)
         return made
 
-    def _lacks_person(self, record: PhotoRecord) -> bool:
-        return record.has_face and not set(self._judge.embedders) <= set(record.person)
+    def _unseen_by(self, record: PhotoRecord) -> list[str]:
+        """Face networks that have not looked at a photo with a face, with the weights of now."""
+        if not record.has_face:
+            return []
+        return [name for name, kept in self._judge.networks.items() if kept not in record.person]
 
     def _completed(self, record: PhotoRecord) -> PhotoRecord:
         lacking = record.lacks(self._further.file_settings)
-        if not lacking and not self._lacks_person(record):
+        unseen_by = self._unseen_by(record)
+        if not lacking and not unseen_by:
             return record
         photo = self._plan.read(self._plan.photos[record.key])
-        if self._lacks_person(record):
-            faces = self._judge.detector.detect(photo)
-            record = replace(record, person=self._person(photo, faces))
+        if unseen_by:
+            added_vectors = self._person(photo, self._judge.detector.detect(photo), unseen_by)
+            record = replace(record, person={**record.person, **added_vectors})
         added: list[FileFigure] = []
         for file in record.files:
             names = [name for protection, name in lacking if protection == file.protection]
@@ -78,12 +82,13 @@ class Surveyor:
         return record.with_figures(added)
 
     @torch.no_grad()
-    def _person(self, photo: Tensor, faces: Sequence[Face]) -> dict[str, str]:
-        """Face network -> packed vector of the main face; empty without one."""
+    def _person(self, photo: Tensor, faces: Sequence[Face], names: Iterable[str]) -> dict[str, str]:
+        """Face network with its digest -> packed vector of the main face; "" without one."""
+        networks, embedders = self._judge.networks, self._judge.embedders
         if not faces:
-            return {}
+            return {networks[name]: "" for name in names}
         points = pixel_landmarks(faces[0], photo)
-        return {n: packed(e.embed(photo, points)) for n, e in self._judge.embedders.items()}
+        return {networks[n]: packed(embedders[n].embed(photo, points)) for n in names}
 
     def _figures(
         self, record: PhotoRecord, photo: Tensor, protection: str, names: Sequence[str]
@@ -128,7 +133,7 @@ class Surveyor:
             record,
             size=(photo.shape[-2], photo.shape[-1]),
             has_face=bool(faces),
-            person=self._person(photo, faces),
+            person=self._person(photo, faces, self._judge.networks),
             files=tuple(i.file for i in found.values() if i.file is not None),
             cloaks=tuple(name for name, i in found.items() if i.is_cloak),
             problems=tuple(problem for i in found.values() for problem in i.problems),

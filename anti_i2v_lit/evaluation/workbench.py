@@ -115,7 +115,7 @@ class Workbench:
     def is_judged(self, task: Task) -> bool:
         """Whether a task's row is there, with the face vectors that the calibration needs."""
         row = self.store.find(task.identity)
-        needed = set(self.judge.embedders) if self.plan.calibrates(task) else set()
+        needed = set(self.judge.networks.values()) if self.plan.calibrates(task) else set()
         return row is not None and needed <= set(row.faces)
 
     def _purifications_at(self, work_px: int) -> dict[str, Purification | None]:
@@ -250,13 +250,14 @@ class _PhotoAtWork:
         return self._known[name]
 
     def _faces(self, clip: SeenClip) -> dict[str, str]:
-        """Face network -> mean over frames of the face vectors, faceless frames counted 0."""
+        """Network with its digest -> mean of the frames' face vectors, faceless ones counted 0."""
+        networks = self._judge.networks
         if clip.landmarks is None:
-            return dict.fromkeys(self._judge.embedders, NO_FACE_IN_PHOTO)
+            return dict.fromkeys(networks.values(), NO_FACE_IN_PHOTO)
         seen = has_face(clip.landmarks)
         if not seen.any():
-            return dict.fromkeys(self._judge.embedders, "")
-        return {n: packed(v[seen].sum(0) / len(v)) for n, v in clip.vectors.items()}
+            return dict.fromkeys(networks.values(), "")
+        return {networks[n]: packed(v[seen].sum(0) / len(v)) for n, v in clip.vectors.items()}
 
     def _further(
         self, task: Task, clip: SeenClip, known: KnownPhoto

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
@@ -48,6 +49,20 @@ class FaceEmbedder(ABC):
     @abstractmethod
     def _descriptors(self, crops: Tensor) -> Tensor:
         """Aligned crops [N, 3, crop_px, crop_px] in [0, 1] -> raw descriptors [N, D]."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """16 hex digits of what decides a vector: weights, centre, template, size of the crop."""
+        tensors = dict(self.network.state_dict())
+        if self.centre_name:
+            tensors["centre"] = _centre(self.centre_name)
+        facts = (type(self).__qualname__, self.template, self.crop_px)
+        found = hashlib.sha256(repr(facts).encode())
+        for name in sorted(tensors):
+            values = tensors[name].detach().cpu().contiguous()
+            found.update(repr((name, values.dtype, tuple(values.shape))).encode())
+            found.update(values.numpy().tobytes())
+        return found.hexdigest()[:16]
 
     @final
     def to(self, device: torch.device | str) -> Self:

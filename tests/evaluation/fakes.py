@@ -34,8 +34,8 @@ class BrightDetector:
 class MeanEmbedder:
     """Unit vector of the mean colour; stands where a `FaceEmbedder` stands."""
 
-    def __init__(self) -> None:
-        self.network = nn.Identity()
+    def __init__(self, digest: str = "0") -> None:
+        self.network, self.digest = nn.Identity(), digest
 
     def to(self, device: torch.device | str) -> Self:
         return self

@@ -19,7 +19,13 @@ from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
 from anti_i2v_lit.evaluation.settings import IdentitySettings, load_evaluation_settings
 from anti_i2v_lit.evaluation.strangers import NO_FACE_IN_PHOTO, Strangers, packed, unpacked
 from anti_i2v_lit.evaluation.surveying import Surveyor
-from tests.evaluation.fakes import MeanEmbedder, fake_judge, write_noisy, write_photos
+from tests.evaluation.fakes import (
+    BrightDetector,
+    MeanEmbedder,
+    fake_judge,
+    write_noisy,
+    write_photos,
+)
 
 COLOURS = {
     "green": (10, 200, 10),
@@ -53,7 +59,7 @@ def test_photos_that_may_show_the_same_person_are_no_strangers(tmp_path: Path) -
     people = people_of(surveyor_of(tmp_path))
     strangers = Strangers(people, IdentitySettings())
     # The fake network's vector is the mean colour, so red and green are strangers.
-    clip = {"dlib": packed(torch.tensor([0.5, 0.25, 0.0]))}
+    clip = {"dlib@0": packed(torch.tensor([0.5, 0.25, 0.0]))}
     found = strangers.similarities("red1.png", clip)["dlib"]
     assert [math.isnan(value) for value in found] == [False, True, False]
     for colour, value in ((COLOURS["green"], found[0]), (COLOURS["zblue"], found[2])):
@@ -61,8 +67,8 @@ def test_photos_that_may_show_the_same_person_are_no_strangers(tmp_path: Path) -
         assert value == pytest.approx(unit @ [0.5, 0.25, 0.0], abs=1e-3)
     assert not any(math.isnan(v) for v in strangers.similarities("green.png", clip)["dlib"])
     # A clip without any face is nobody; without a face in the photo nobody looked at the clip.
-    assert strangers.similarities("green.png", {"dlib": ""})["dlib"] == (0.0, 0.0, 0.0)
-    assert strangers.similarities("green.png", {"dlib": NO_FACE_IN_PHOTO}) == {}
+    assert strangers.similarities("green.png", {"dlib@0": ""})["dlib"] == (0.0, 0.0, 0.0)
+    assert strangers.similarities("green.png", {"dlib@0": NO_FACE_IN_PHOTO}) == {}
     lonely = Strangers({**people, "red1.png": {}}, IdentitySettings())
     assert all(math.isnan(v) for v in lonely.similarities("red1.png", clip)["dlib"])
 
@@ -75,10 +81,30 @@ def test_a_vector_comes_back_as_it_was() -> None:
 
 def test_a_clip_is_compared_with_evenly_spaced_others() -> None:
     people = {f"p{i}": {"dlib": packed(torch.tensor([float(i)]))} for i in range(9)}
-    # A cosine of one-dimensional vectors is their product here; the cuts are out of reach.
-    settings = IdentitySettings(others=4, fallback={})
+    # A cosine of one-dimensional vectors is their product here: p3 is nobody else.
+    people["p3"] = {"dlib": packed(torch.tensor([-1.0]))}
+    settings = IdentitySettings(others=4)
     found = Strangers(people, settings).similarities("p3", {"dlib": packed(torch.ones(1))})
     assert found["dlib"] == (0.0, 2.0, 5.0, 7.0)
+
+
+def test_people_are_compared_by_networks_that_saw_both() -> None:
+    east, north = packed(torch.tensor([1.0, 0.0])), packed(torch.tensor([0.0, 1.0]))
+    people = {
+        "a": {"dlib@1": east, "hse@1": east},
+        "b": {"dlib@1": north},  # hse came later and the run was interrupted
+        "c": {"hse@1": north, "dlib@0": north},  # of other weights
+        "d": {"dlib@0": north},
+        "e": {"dlib@1": north, "hse@1": ""},  # it looked and found no face
+    }
+    clip = {"dlib@1": north, "hse@1": north}
+    found = Strangers(people, IdentitySettings()).similarities("a", clip)
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert found == {"dlib": (1.0, nan, nan, 1.0), "hse": (nan, 1.0, nan, nan)}
+    assert found["hse"][0] != 1.0
+    # Nobody is told from anybody by a network without a fixed threshold.
+    unsure = Strangers(people, IdentitySettings(fallback={"hse": 0.25}))
+    assert unsure.similarities("a", clip)["dlib"] == (nan, nan, nan, nan)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> list[str]:
@@ -138,8 +164,32 @@ def test_a_face_network_that_comes_later_sees_photos_that_are_known(folder: Path
     second = surveyor_of(folder)
     second._judge.embedders["hse"] = MeanEmbedder()  # type: ignore[assignment]
     assert second.known("photo0.png") is None
-    assert set(second.record("photo0.png").person) == {"dlib", "hse"}
+    assert set(second.record("photo0.png").person) == {"dlib@0", "hse@0"}
     assert second.known("photo0.png") is not None
+
+
+def test_vectors_of_other_weights_are_made_again(folder: Path) -> None:
+    surveyor_of(folder).record("photo0.png")
+    second = surveyor_of(folder)
+    parts = second._judge.parts
+    second._judge.embedders["dlib"] = MeanEmbedder("1")  # type: ignore[assignment]
+    assert second._judge.parts != parts
+    assert second.known("photo0.png") is None
+    assert second.record("photo0.png").person["dlib@1"]
+    assert surveyor_of(folder).known("photo0.png") is not None, "the former ones are still there"
+
+
+def test_a_photo_is_looked_at_once_if_its_face_is_not_found_again(folder: Path) -> None:
+    first = surveyor_of(folder).record("photo0.png")
+    for _ in range(2):
+        later = surveyor_of(folder)
+        later._judge.embedders["hse"] = MeanEmbedder()  # type: ignore[assignment]
+        later._judge.detector = BrightDetector(limit=2.0)
+        record = later.record("photo0.png")
+        assert record.person == {**first.person, "hse@0": ""} and later.known("photo0.png")
+    found = dataclasses.replace(record, person={"hse@0": "a vector", "dlib@0": ""})
+    for both in (record.joined(found), found.joined(record)):
+        assert both.person == {**first.person, "hse@0": "a vector"}
 
 
 def test_a_file_that_could_not_be_read_is_read_again_by_the_next_run(

@@ -189,3 +189,16 @@ def test_unknown_choices_are_refused() -> None:
         IdentityConfig(missing="skip")
     with pytest.raises(ValueError, match="unknown frames 'middle'"):
         IdentityConfig(frames="middle")
+
+
+def test_the_digest_of_a_face_network_follows_its_weights_and_centre() -> None:
+    def made(weight: float, centre: str = "dlib") -> MeanColour:
+        embedder = MeanColour()
+        embedder._network = nn.Linear(2, 1)
+        torch.nn.init.constant_(embedder._network.weight, weight)
+        torch.nn.init.zeros_(embedder._network.bias)
+        embedder.centre_name = centre  # type: ignore[misc]
+        return embedder
+
+    assert made(1.0).digest == made(1.0).digest
+    assert len({made(1.0).digest, made(1.001).digest, made(1.0, "hse").digest}) == 3
