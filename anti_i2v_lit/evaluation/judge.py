@@ -36,6 +36,7 @@ from anti_i2v_lit.metrics.imperceptibility import (
 
 Encoder = Callable[[Tensor], Tensor]
 _EMBEDDER_FILES = dict(zip(EMBEDDERS, (DLIB_FILE, HSE_FILE), strict=True))
+FRAMES_AT_ONCE = 16  # shown to the face networks, whatever the length of a clip
 PSNR_OF_EQUAL_DB = 100.0  # stands for infinity, so that means stay finite
 
 
@@ -115,12 +116,12 @@ class Judge:
             view=view,
             latents={name: encode(view[None]).float() for name, encode in self.encoders.items()},
             person=person,
-            perceptual=self._perceptual(view[None]),
+            perceptual=self._features(view[None]),
         )
 
     @torch.no_grad()
     def look(self, clips: Sequence[Tensor], for_faces: Sequence[bool]) -> list[SeenClip]:
-        """Look at clips of one size, all their frames together.
+        """Look at clips of one size, frames of several together.
 
         Args:
             clips: [T, 3, h, w] each, in [0, 1].
@@ -131,14 +132,7 @@ class Judge:
         seen = []
         for clip, wanted in zip(clips, for_faces, strict=True):
             landmarks, vectors = next(found) if wanted else (None, {})
-            seen.append(
-                SeenClip(
-                    frames=clip,
-                    landmarks=landmarks,
-                    vectors=vectors,
-                    perceptual=self._perceptual(clip),
-                )
-            )
+            seen.append(SeenClip(frames=clip, landmarks=landmarks, vectors=vectors))
         return seen
 
     @torch.no_grad()
@@ -164,8 +158,8 @@ class Judge:
         for name, metric in self._to_photo.items():
             by_frame[name] = metric.per_frame(subject)
         by_frame["photo_psnr"] = by_frame["photo_psnr"].clamp(max=PSNR_OF_EQUAL_DB)
-        by_frame["photo_lpips"] = lpips_between(self._lpips, seen.perceptual, known.perceptual)
         by_frame.update(self._to_clean(seen, clean))
+        by_frame.update(self._perceptual(known, seen, clean))
         figures = {"fdfr": 1.0 - by_frame["face"].mean().item(), "motion": motion.mean().item()}
         for name in self.embedders:
             figures.update(_identity_figures(name, by_frame[name], known.has_face))
@@ -185,16 +179,35 @@ class Judge:
     def judge_all_latents(
         self, known: Sequence[KnownPhoto], views: Tensor
     ) -> list[dict[str, float]]:
-        """Displacements of the latents of views [N, 3, h, w], each from its clean photo's."""
-        found: list[dict[str, float]] = [{} for _ in known]
-        for name, encode in self.encoders.items():
-            for photo, latents, figures in zip(known, encode(views).float(), found, strict=True):
-                figures[f"shift_{name}"] = displacement(latents[None], photo.latents[name])
-        return found
+        """Displacements of the latents of views [N, 3, h, w], each from its clean photo's.
+
+        Views are encoded one by one, as photos are: in half precision a batch rounds otherwise.
+        """
+        return [
+            {
+                f"shift_{name}": displacement(encode(view[None]).float(), photo.latents[name])
+                for name, encode in self.encoders.items()
+            }
+            for photo, view in zip(known, views, strict=True)
+        ]
 
     def _faces_in(self, clips: Sequence[Tensor]) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """Landmarks and vectors of the largest face of every frame, clip by clip."""
-        frames, lengths = torch.cat(list(clips)), [len(clip) for clip in clips]
+        frames, lengths = [frame for clip in clips for frame in clip], [len(clip) for clip in clips]
+        parts = [
+            self._faces_of(torch.stack(frames[start : start + FRAMES_AT_ONCE]))
+            for start in range(0, len(frames), FRAMES_AT_ONCE)
+        ]
+        marks = torch.cat([landmarks for landmarks, _ in parts]).split(lengths)
+        vectors = {}
+        for name in self.embedders:
+            found = [of_part[name] for _, of_part in parts]
+            size = max(rows.shape[1] for rows in found)  # 1 where no frame of a part has a face
+            vectors[name] = torch.cat([rows.expand(-1, size) for rows in found]).split(lengths)
+        return [(marks[i], {n: v[i] for n, v in vectors.items()}) for i in range(len(clips))]
+
+    def _faces_of(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Landmarks and vectors of the largest face of every frame; NaN without one."""
         landmarks = torch.full((len(frames), 5, 2), math.nan)
         for index, faces in enumerate(self.detector.detect_all(frames)):
             if faces:
@@ -202,23 +215,39 @@ class Judge:
         shown = has_face(landmarks)
         vectors = {}
         for name, embedder in self.embedders.items():
+            vectors[name] = torch.full((len(frames), 1), math.nan)
             if shown.any():
                 found = embedder.embed_all(frames[shown], landmarks[shown]).float()
                 _check_finite(found, embedder)
-                rows = torch.full((len(frames), found.shape[1]), math.nan)
-                rows[shown] = found
-            else:
-                rows = torch.full((len(frames), 1), math.nan)
-            vectors[name] = rows.split(lengths)
-        marks = landmarks.split(lengths)
-        return [(marks[i], {n: v[i] for n, v in vectors.items()}) for i in range(len(clips))]
+                vectors[name] = torch.full((len(frames), found.shape[1]), math.nan)
+                vectors[name][shown] = found
+        return landmarks, vectors
 
-    def _perceptual(self, images: Tensor) -> tuple[Tensor, ...]:
+    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
         """LPIPS features of images [N, 3, h, w], at most 512 pixels large."""
-        parts = [
-            lpips_features(self._lpips, part) for part in at_lpips_size(images).split(LPIPS_BATCH)
-        ]
-        return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
+        return lpips_features(self._lpips, at_lpips_size(images))
+
+    def _perceptual(
+        self, known: KnownPhoto, seen: SeenClip, clean: SeenClip | None
+    ) -> dict[str, Tensor]:
+        """LPIPS of every frame to the photo and to the clean photo's clip.
+
+        Features are 7 MB a frame: they are made for a few frames and not kept, so that the memory
+        does not grow with the clips. Those of a clean clip are made for every clip beside it.
+        """
+        to_photo, to_clean = [], []
+        starts = range(0, len(seen.frames), LPIPS_BATCH)
+        for part in (slice(start, start + LPIPS_BATCH) for start in starts):
+            features = self._features(seen.frames[part])
+            to_photo.append(lpips_between(self._lpips, features, known.perceptual))
+            if clean is not None:
+                others = self._features(clean.frames[part])
+                to_clean.append(lpips_between(self._lpips, features, others))
+        unknown = torch.full((len(seen.frames),), math.nan)
+        return {
+            "photo_lpips": torch.cat(to_photo),
+            "clip_lpips": torch.cat(to_clean) if to_clean else unknown,
+        }
 
     def _identity(self, known: KnownPhoto, seen: SeenClip) -> dict[str, Tensor]:
         """Whether there is a face, and its similarity, per frame; unknown without one to match."""
@@ -236,15 +265,14 @@ class Judge:
         return found
 
     def _to_clean(self, seen: SeenClip, clean: SeenClip | None) -> dict[str, Tensor]:
-        """How far a clip is from the clean photo's clip, frame by frame."""
+        """PSNR and SSIM of a clip to the clean photo's clip, frame by frame."""
         if clean is None:
             unknown = torch.full((len(seen.frames),), math.nan)
-            return dict.fromkeys(("clip_psnr", "clip_ssim", "clip_lpips"), unknown)
+            return dict.fromkeys(("clip_psnr", "clip_ssim"), unknown)
         pairs = list(zip(seen.frames, clean.frames, strict=True))
         return {
             "clip_psnr": torch.tensor([min(psnr(a, b), PSNR_OF_EQUAL_DB) for a, b in pairs]),
             "clip_ssim": torch.tensor([ssim(a, b) for a, b in pairs]),
-            "clip_lpips": lpips_between(self._lpips, seen.perceptual, clean.perceptual),
         }
 
 

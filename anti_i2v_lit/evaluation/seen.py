@@ -74,13 +74,11 @@ class SeenClip:
             looked.
         vectors: face network -> unit vectors [T, D], NaN where no face was found; empty if nobody
             looked.
-        perceptual: LPIPS features of the frames.
     """
 
     frames: Tensor
     landmarks: Tensor | None
     vectors: Mapping[str, Tensor]
-    perceptual: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,7 @@ class Workbench:
 class _PhotoAtWork:
     """A photo with one generator: its views and clean clips are remembered between batches.
 
-    Whatever a network has to look at is shown to it once, all of a batch together.
+    Faces are looked for once, in all clips of a batch together.
     """
 
     def __init__(self, bench: Workbench, looker: Looker, generator: VideoGenerator) -> None:

@@ -75,6 +75,53 @@ def test_clips_seen_together_are_measured_as_clips_seen_alone() -> None:
         judge.measure(known, seen[6], None)
 
 
+def test_networks_see_a_few_frames_at_a_time_however_long_the_clips(monkeypatch) -> None:
+    judge, frames = fake_judge(limit=0.3), [tensor(i) for i in range(5)]
+    dark = torch.zeros_like(frames[0])
+    clips = [torch.stack(frames * 4 + [dark] * 20), torch.stack([dark, *frames])]
+    known = judge.know(tensor(7), tensor(7), [FACE])
+    counts = {"detect_all": [], "embed_all": [], "_features": []}
+
+    def counted(place: object, name: str) -> None:
+        real = getattr(place, name)
+
+        def call(images: torch.Tensor, *more: torch.Tensor) -> object:
+            counts[name].append(len(images))
+            return real(images, *more)
+
+        monkeypatch.setattr(place, name, call)
+
+    counted(judge.detector, "detect_all")
+    counted(judge.embedders["dlib"], "embed_all")
+    counted(judge, "_features")
+
+    def figures() -> list[dict[str, float]]:
+        seen = judge.look(clips, [True, True])
+        kept = [t for one in seen for t in vars(one).values() if isinstance(t, torch.Tensor)]
+        assert sum(t.numel() for t in kept) < 1.1 * sum(clip.numel() for clip in clips)
+        return [judge.measure(known, one, one).figures for one in seen]
+
+    in_parts = figures()
+    assert all(max(found) == 16 for found in counts.values())
+    assert len(counts["detect_all"]) == 3
+    monkeypatch.setattr("anti_i2v_lit.evaluation.judge.FRAMES_AT_ONCE", 1000)
+    monkeypatch.setattr("anti_i2v_lit.evaluation.judge.LPIPS_BATCH", 1000)
+    for found, expected in zip(in_parts, figures(), strict=True):
+        assert found == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    assert max(counts["detect_all"]) == 46
+
+
+def test_a_view_that_is_the_photo_is_not_displaced_whatever_the_batch() -> None:
+    judge = fake_judge()
+    # As in half precision: another size of the batch, another rounding.
+    judge.encoders["own"] = lambda views: views + 0.1 * len(views)
+    photos = [tensor(i) for i in range(3)]
+    known = [judge.know(photo, photo, []) for photo in photos]
+    found = judge.judge_all_latents(known, torch.stack([*photos[:2], photos[2] + 0.2]))
+    assert [figures["shift_own"] for figures in found[:2]] == [0.0, 0.0]
+    assert found[2]["shift_own"] == pytest.approx(0.2 / photos[2].std().item(), rel=1e-4)
+
+
 def test_perceptual_figures_are_those_of_lpips() -> None:
     clip, clean, photo = (
         torch.stack([tensor(1), tensor(2)]),
