@@ -14,10 +14,12 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from anti_i2v_lit.archive.lock import Claims
+from anti_i2v_lit.cloaking.convoy import PeerLost
 from anti_i2v_lit.evaluation.concluding import conclude, gather
 from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.failures import FailureLog
@@ -39,7 +41,7 @@ from anti_i2v_lit.evaluation.workbench import (
 )
 from anti_i2v_lit.exit_codes import EXIT_DONE
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
-from anti_i2v_lit.lit.launching import RankLauncher
+from anti_i2v_lit.lit.launching import say_what_was_lost
 from anti_i2v_lit.lit.quiet import quiet_lightning
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
@@ -78,7 +80,7 @@ class Stop(pl.Callback):
             self.requested = True
             if number == signal.SIGTERM:
                 REQUEST.note(number)
-            if isinstance(launcher, RankLauncher):
+            if isinstance(launcher, _SubprocessScriptLauncher):
                 launcher.kill(number)  # sends this signal to the ranks that rank 0 started
 
         if threading.current_thread() is threading.main_thread():
@@ -257,6 +259,9 @@ def _predict(trainer: pl.Trainer, module: EvaluationModule, units: Units) -> Non
     loader = DataLoader(units, batch_size=None, num_workers=0)
     try:
         trainer.predict(module, dataloaders=loader, return_predictions=False)
+    except PeerLost as error:
+        say_what_was_lost(trainer, error)
+        raise KeyboardInterrupt from error
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error
     except SystemExit as stopped:

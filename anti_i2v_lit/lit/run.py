@@ -22,7 +22,7 @@ from anti_i2v_lit.lit.claiming import restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
-from anti_i2v_lit.lit.launching import RankLauncher, fates
+from anti_i2v_lit.lit.launching import say_what_was_lost
 from anti_i2v_lit.lit.placement import placement_of
 from anti_i2v_lit.lit.plugins import objects
 from anti_i2v_lit.lit.progress import CloakProgress
@@ -161,14 +161,7 @@ def _fit(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule) -> None
     try:
         trainer.fit(CloakModule(settings, out=data.out), datamodule=data)
     except PeerLost as error:
-        launcher = trainer.strategy.launcher
-        fate = fates(launcher.procs) if isinstance(launcher, RankLauncher) else ""
-        reason = f"{error}; {fate or 'its own message says why'}"
-        print(
-            f"stopped on rank {trainer.global_rank}: {reason}. What was done is kept: run the same "
-            "command again to continue",
-            file=sys.stderr,
-        )
+        say_what_was_lost(trainer, error)
         raise KeyboardInterrupt from error
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error

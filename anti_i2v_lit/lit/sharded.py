@@ -18,9 +18,10 @@ from anti_i2v_lit.surrogates.sharding.base import Sharder
 from anti_i2v_lit.surrogates.sharding.scratch import ConvertedInFiles
 
 # Between passes a rank reads, writes and judges a photo while the others wait. Gloo notices at
-# once when a process is gone; NCCL does not, and no pass on a GPU takes this long.
+# once when a process is gone; NCCL does not, and no pass on a GPU takes this long
+# (`launching` ends a rank that still waits after a minute).
 _PATIENCE = datetime.timedelta(hours=1)
-_NCCL_PATIENCE = datetime.timedelta(seconds=50)
+_NCCL_PATIENCE = datetime.timedelta(seconds=40)
 # They call parts of blocks, or write into lists that a block is given (docs/sharding.md).
 _NOT_BY_FSDP2 = ("dynamicrafter", "svd", "wan_2_1", "wan_2_2")
 

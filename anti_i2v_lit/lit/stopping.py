@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from anti_i2v_lit.lit.datamodule import GroupStream, PhotoDataModule
-from anti_i2v_lit.lit.launching import RankLauncher
 from anti_i2v_lit.slurm.signals import REQUEST
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -65,7 +65,7 @@ class StopOnSignal(pl.Callback):
             stream.stop_requested = True
             if number == signal.SIGTERM:
                 REQUEST.note(number)
-            if isinstance(launcher, RankLauncher):
+            if isinstance(launcher, _SubprocessScriptLauncher):
                 launcher.kill(number)  # sends this signal to the ranks that rank 0 started
 
         if threading.current_thread() is threading.main_thread():

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anti_i2v_lit.cloaking.convoy import lost
 from anti_i2v_lit.lit.launching import RankLauncher
 
 # A rank that has finished waits for the others, which may have many photos to try again.
@@ -39,6 +40,17 @@ class PhotoParallelStrategy(DDPStrategy):
             return
         assert self.cluster_environment is not None
         self._launcher = RankLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def barrier(self, *args: Any, **options: Any) -> None:
+        """Wait for the other ranks.
+
+        Raises:
+            PeerLost: one is gone.
+        """
+        try:
+            super().barrier(*args, **options)
+        except RuntimeError as error:
+            raise lost(error) from error
 
     def configure_ddp(self) -> None:
         """Wrap nothing."""

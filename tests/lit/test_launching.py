@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.lit import launching
-from anti_i2v_lit.lit.launching import Watch, fates
+from anti_i2v_lit.lit.launching import RankLauncher, Watch, fates
 
 LONG_SECONDS = 500.0  # only a machine that hangs takes as long
+KILLED = "import os; os.kill(os.getpid(), 9)"
 
 
 def rank_0(folder: Path, ended: str, waits: Callable[[Watch], None]) -> tuple[int, str, str]:
@@ -34,7 +36,8 @@ def rank_0(folder: Path, ended: str, waits: Callable[[Watch], None]) -> tuple[in
         code = 1
         try:
             sys.stdout, sys.stderr = out.open("w"), errors.open("w")
-            watch = Watch([subprocess.Popen([sys.executable, "-c", ended])], grace_seconds=0.2)
+            other = subprocess.Popen([sys.executable, "-c", ended])
+            watch = Watch([other], by_itself_seconds=0.2, stopping_seconds=0.2)
             watch.start()
             waits(watch)
             print("went on", flush=True)
@@ -45,14 +48,29 @@ def rank_0(folder: Path, ended: str, waits: Callable[[Watch], None]) -> tuple[in
     return os.waitstatus_to_exitcode(status), out.read_text(), errors.read_text()
 
 
-def test_a_killed_rank_ends_rank_0_with_the_reason(tmp_path: Path) -> None:
-    def in_a_collective_call(_: Watch) -> None:
-        time.sleep(LONG_SECONDS)
+def deaf() -> None:
+    """Waits as a process in a collective call does: no handler runs."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(LONG_SECONDS)
 
-    killed = "import os; os.kill(os.getpid(), 9)"
-    code, shown, errors = rank_0(tmp_path, killed, in_a_collective_call)
-    assert code == 3
-    assert "rank 1 was killed by signal 9" in errors and shown == ""
+
+def test_a_killed_rank_ends_rank_0_with_the_reason(tmp_path: Path) -> None:
+    code, shown, errors = rank_0(tmp_path, KILLED, lambda _: deaf())
+    assert (code, shown) == (EXIT_INTERRUPTED, "")
+    assert errors.count("local rank 1 was killed by signal 9") == 2
+    assert "asked to stop" in errors and "could not go on" in errors
+
+
+def test_rank_0_is_asked_to_stop_and_saves(tmp_path: Path) -> None:
+    def saves(watch: Watch) -> None:
+        asked = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        while not asked.wait(0.05):
+            pass
+        watch.dismiss()
+
+    code, shown, errors = rank_0(tmp_path, KILLED, saves)
+    assert (code, shown) == (0, "went on\n") and "asked to stop" in errors
 
 
 def test_a_rank_that_has_done_its_work_ends_nobody(tmp_path: Path) -> None:
@@ -60,28 +78,49 @@ def test_a_rank_that_has_done_its_work_ends_nobody(tmp_path: Path) -> None:
     assert done == (0, "went on\n", "")
 
 
+def test_a_rank_that_fails_after_the_work_ends_nobody(tmp_path: Path) -> None:
+    def works(watch: Watch) -> None:
+        watch.dismiss()
+        watch.join()
+
+    assert rank_0(tmp_path, KILLED, works) == (0, "went on\n", "")
+
+
 def test_a_rank_that_was_told_to_stop_leaves_rank_0_time_to_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = threading.Event()
+    def forbidden(code: int) -> None:
+        raise AssertionError(code)
 
-    def sleep(seconds: float) -> None:
-        if seconds > LONG_SECONDS:
-            patient.set()
-            time.sleep(LONG_SECONDS)
-        time.sleep(min(seconds, 0.05))
+    def saves_slowly(watch: Watch) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        monkeypatch.setattr(launching.os, "_exit", forbidden)
+        watch.join(2.0)  # ten times what another rank would be given
+        monkeypatch.undo()
+        assert watch.is_alive()
 
-    monkeypatch.setattr(launching, "time", SimpleNamespace(sleep=sleep))
     stopped = f"raise SystemExit({EXIT_INTERRUPTED})"
-    assert rank_0(tmp_path, stopped, lambda _: patient.wait(LONG_SECONDS) or os._exit(9)) == (
-        0, "went on\n", "",
-    )  # fmt: skip
+    code, shown, _ = rank_0(tmp_path, stopped, saves_slowly)
+    assert (code, shown) == (0, "went on\n")
+
+
+def test_the_watch_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Watch] = []
+    monkeypatch.setattr(Watch, "start", lambda self: started.append(self))
+    launcher = RankLauncher(LightningEnvironment(), 1, 1)
+
+    def fails(number: int) -> None:
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="7"):
+        launcher.launch(fails, 7, trainer=None)
+    assert started[0]._over.is_set()
 
 
 def test_fates_name_the_ranks_that_ended() -> None:
     codes = ("raise SystemExit(7)", f"import time; time.sleep({LONG_SECONDS})")
     processes = [subprocess.Popen([sys.executable, "-c", code]) for code in codes]
     processes[0].wait()
-    assert fates(processes, wait_seconds=0) == "rank 1 ended with exit code 7"
+    assert fates(processes, wait_seconds=0) == "local rank 1 ended with exit code 7"
     processes[1].kill()
-    assert fates(processes).endswith("rank 2 was killed by signal 9")
+    assert fates(processes, LONG_SECONDS).endswith("local rank 2 was killed by signal 9")

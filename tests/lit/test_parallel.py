@@ -76,6 +76,24 @@ def test_sigterm_to_the_first_process_stops_both_and_the_rest_is_done_later(
     assert len(list(in_flight.glob("*.safetensors"))) == 2
 
 
+def test_a_killed_process_stops_the_other_which_saves(
+    photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start(command(photo_folder, out, tiny_checkpoint, steps=4000))
+    in_flight = out / ".anti_i2v" / "in_flight"
+    deadline = time.monotonic() + 1000
+    while len(list(in_flight.glob("*.safetensors"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    second = next(c for c in children if b"cloak" in Path(f"/proc/{c}/cmdline").read_bytes())
+    os.kill(int(second), signal.SIGKILL)
+    _, errors = process.communicate(timeout=1000)
+    assert process.returncode == 3, errors
+    assert "rank 1 was killed by signal 9" in errors and "Traceback" not in errors, errors
+    assert len(list(in_flight.glob("*.safetensors"))) == 2
+
+
 def test_a_strategy_that_averages_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     values = {**fast_values(tiny_checkpoint), "trainer": {"strategy": "ddp"}}
     with pytest.raises(ValueError, match="average"):
