@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
 
+_DAY_SECONDS = 86_400.0  # more than clocks of two machines differ
 # What file systems without hard links answer.
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
 # A file that was removed while it was being opened; network file systems say the second.
@@ -105,12 +107,13 @@ class ClaimFiles:
 
     def remove_below(self, unit: str, number: int) -> None:
         """Remove the claims that a unit's present one replaced."""
+        if number == 1:
+            return
         place = self._place(unit)
-        for lower in range(number - 1, 0, -1):
-            try:
-                (place / str(lower)).unlink()
-            except FileNotFoundError:
-                return  # all lower ones were removed when this one was made
+        for name in os.listdir(place):
+            # Also what a run that was killed between writing and linking has left.
+            if (name.isdigit() and int(name) < number) or self._is_abandoned(place / name):
+                (place / name).unlink(missing_ok=True)
 
     def all(self) -> Iterator[tuple[str, str]]:
         """(unit, token) of every claim that counts, in no order; reads all of them."""
@@ -126,6 +129,13 @@ class ClaimFiles:
                 continue
             if known is not None:
                 yield known[1], known[0]
+
+    @staticmethod
+    def _is_abandoned(path: Path) -> bool:
+        try:
+            return path.name.startswith(".") and time.time() - path.stat().st_mtime > _DAY_SECONDS
+        except OSError:
+            return False
 
     def _place(self, unit: str) -> Path:
         """A unit's folder; its own name may be too long for one."""

@@ -130,9 +130,14 @@ class Claims:
         return not any(self._lives(s.owner, s.touched, now) for s in found)
 
     def still_held(self) -> bool:
-        """Whether nobody has taken anything over from this run."""
+        """Whether nobody has taken anything over from this run.
+
+        Raises:
+            OSError: a claim cannot be read, so nobody knows.
+        """
         mine = self.owner.token
-        return all(self._files.head(unit, 0.0).token == mine for unit in self._held)
+        # A copy: the lease's thread asks this while the run goes on claiming.
+        return all(self._files.head(unit, 0.0).token == mine for unit in list(self._held))
 
     def _after_silence(self) -> None:
         self.lost = self.lost or not self.still_held()

@@ -229,11 +229,13 @@ class RunRecord:
     def _beat(self) -> None:
         last = time.monotonic()
         while not self._over.wait(self._lease_seconds / _BEATS):
-            with contextlib.suppress(OSError):  # the next beat tries again
+            # What fails is tried again at the next beat; a silence counts until it was answered.
+            with contextlib.suppress(OSError):
                 self.touch()
-                silence, last = time.monotonic() - last, time.monotonic()
-                if silence > self._lease_seconds:
+                now = time.monotonic()
+                if now - last > self._lease_seconds:
                     self._on_silence()
+                last = now
 
 
 def _now() -> str:
