@@ -172,6 +172,7 @@ class PromptEmbedder:
     ) -> None:
         self._load, self._max_tokens, self._dtype, self._cache = load, max_tokens, dtype, cache
         self._device = device
+        self._prepared: dict[str, Tensor] = {}
         self._known: OrderedDict[str, Tensor] = OrderedDict()
         self._placed: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()
 
@@ -180,21 +181,24 @@ class PromptEmbedder:
 
         The text encoder is loaded at most once, for the texts that neither memory nor disk holds,
         and is released before the return. The embeddings wait on the disk, or else in the CPU's
-        memory, which holds the first 256 of them.
+        memory, which holds the first 256 of them, whatever comes up later.
 
         Args:
             prompts: texts, in the order of their use.
         """
         new = [text for text in dict.fromkeys(prompts) if not self._has(text)]
-        if self._cache is None and len(new) > _MEMORY:
+        room = _MEMORY - len(self._prepared)
+        if self._cache is None and len(new) > room:
             warnings.warn(
-                f"{len(new)} prompts and no prompt_cache: {_MEMORY} are embedded beforehand, the "
+                f"{len(new)} prompts and no prompt_cache: {room} are embedded beforehand, the "
                 "others one by one, with the text encoder loaded for each; set prompt_cache",
                 stacklevel=2,
             )
-            new = new[:_MEMORY]
+            new = new[:room]
         if new:
             self._make(new)
+        if self._cache is None:
+            self._prepared |= {text: self._known.pop(text) for text in new}
 
     def embed(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """Return embeddings [B, max_tokens, D] on a device.
@@ -221,10 +225,14 @@ class PromptEmbedder:
         return rows
 
     def _has(self, text: str) -> bool:
-        return text in self._known or (self._cache is not None and self._cache.has(text))
+        in_memory = text in self._prepared or text in self._known
+        return in_memory or (self._cache is not None and self._cache.has(text))
 
     def _recall(self, text: str) -> Tensor | None:
+        if text in self._prepared:
+            return self._prepared[text]
         if text in self._known:
+            self._known.move_to_end(text)
             return self._known[text]
         if self._cache is None:
             return None
