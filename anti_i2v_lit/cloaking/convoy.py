@@ -18,14 +18,11 @@ import torch
 import torch.distributed as dist
 
 from anti_i2v_lit.checks import NonFiniteLoss
+from anti_i2v_lit.rank_loss import lost
 
 T = TypeVar("T")
 U = TypeVar("U")
 _NOTHING = -1
-
-
-class PeerLost(RuntimeError):
-    """Another rank is gone; what this one saved is continued by the next run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,14 +181,3 @@ class InStep(Convoy):
         except RuntimeError as error:
             raise lost(error) from error
         return [tuple(numbers.tolist()) for numbers in found]
-
-
-_SIGNS = ("Connection closed", "Connection reset", "Broken pipe", "Timed out", "NCCL", "gloo")
-
-
-def lost(error: RuntimeError) -> RuntimeError:
-    """`PeerLost` for what a process group raises when a rank is gone; anything else as it is."""
-    if isinstance(error, PeerLost) or not any(sign in str(error) for sign in _SIGNS):
-        return error
-    detail = str(error).splitlines()[0]
-    return PeerLost(f"another rank of this run is gone or no longer answers ({detail})")

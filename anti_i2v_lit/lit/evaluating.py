@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
 from anti_i2v_lit.archive.lock import Claims
-from anti_i2v_lit.cloaking.convoy import PeerLost
 from anti_i2v_lit.evaluation.concluding import conclude, gather
 from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.failures import FailureLog
@@ -44,6 +43,7 @@ from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.launching import say_what_was_lost
 from anti_i2v_lit.lit.quiet import quiet_lightning
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
+from anti_i2v_lit.rank_loss import PeerLost
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
 from anti_i2v_lit.report.evaluation.page import REPORT
 from anti_i2v_lit.report.evaluation.tensorboard import FOLDER as TENSORBOARD

@@ -15,7 +15,6 @@ from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.lock import Claims, FolderInUse
 from anti_i2v_lit.archive.paths import staging_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
-from anti_i2v_lit.cloaking.convoy import PeerLost
 from anti_i2v_lit.data.writing import remove_partials
 from anti_i2v_lit.exit_codes import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PROBLEMS
 from anti_i2v_lit.lit.claiming import restricted, units_of
@@ -31,6 +30,7 @@ from anti_i2v_lit.lit.recording import RunRecorder
 from anti_i2v_lit.lit.stopping import StopOnSignal, interruptible
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.lit.writer import CloakWriter
+from anti_i2v_lit.rank_loss import PeerLost
 from anti_i2v_lit.report.html import write_report
 from anti_i2v_lit.settings import Settings
 

@@ -9,9 +9,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch.distributed as dist
 
-from anti_i2v_lit.cloaking.convoy import InStep, lost
+from anti_i2v_lit.cloaking.convoy import InStep
 from anti_i2v_lit.cloaking.loop import CloakLoop
 from anti_i2v_lit.cloaking.stand_in import StandIn
+from anti_i2v_lit.rank_loss import lost
 from anti_i2v_lit.settings import Settings
 from anti_i2v_lit.surrogates.sharding import SHARDERS
 from anti_i2v_lit.surrogates.sharding.base import Sharder

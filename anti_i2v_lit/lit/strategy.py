@@ -13,8 +13,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anti_i2v_lit.cloaking.convoy import lost
 from anti_i2v_lit.lit.launching import RankLauncher
+from anti_i2v_lit.rank_loss import lost
 
 # A rank that has finished waits for the others, which may have many photos to try again.
 _PATIENCE = datetime.timedelta(days=30)

@@ -107,6 +107,8 @@ def test_a_rank_that_was_told_to_stop_leaves_rank_0_time_to_save(
 def test_the_watch_ends_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Watch] = []
     monkeypatch.setattr(Watch, "start", lambda self: started.append(self))
+    # It would leave its variables in the environment, for whatever other tests start.
+    monkeypatch.setattr(RankLauncher, "_call_children_scripts", lambda self: None)
     launcher = RankLauncher(LightningEnvironment(), 1, 1)
 
     def fails(number: int) -> None:
