@@ -90,7 +90,21 @@ def page(stages: Sequence[Stage], samples: int, devices: int, ledger_bytes_per_r
             "row), so that `status` and `verify` saw all of them.",
             "",
         ]
-    rest = [
+    return (
+        "\n".join(
+            [*lines, *_times(stages), "", *_memory(stages), *_notes(devices, ledger_bytes_per_row)]
+        )
+        + "\n"
+    )
+
+
+def _notes(devices: int, ledger_bytes_per_row: float) -> list[str]:
+    together = [
+        "",
+        f"`cloak` ran as {devices} processes; its processor time and memory are theirs together.",
+    ]
+    return [
+        *(together if devices > 1 else []),
         "",
         f"A ledger that was read takes {ledger_bytes_per_row:.0f} bytes of memory per row: a",
         "photo's key and where its row lies in the manifest. The list of the input's photos is in",
@@ -102,7 +116,6 @@ def page(stages: Sequence[Stage], samples: int, devices: int, ledger_bytes_per_r
         f"When the page was written, {os.getloadavg()[0]:.0f} programs wanted the machine's",
         f"{os.cpu_count()} cores; the more there are, the less the wall times say.",
     ]
-    return "\n".join([*lines, *_times(stages), "", *_memory(stages), *rest]) + "\n"
 
 
 def _times(stages: Sequence[Stage]) -> list[str]:
