@@ -86,8 +86,8 @@ Purifications marked as differentiable can be drawn inside the loop (`attack.tra
 the true gradient, rounding and real encoders that of the identity (straight-through). The others
 keep no graph. Training against rows of the gauntlet says nothing about the rows left out, so leave
 some out and report those. `anti-i2v table trained` does: the defaults, and the same steps with JPEG
-saves and resizes drawn, judged after those, after uploads, which are made of them, and after rows of
-other kinds.
+saves and resizes drawn, judged after those, after uploads, which are made of them, and after rows
+of other kinds.
 
 ## What is missing
 
