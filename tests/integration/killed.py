@@ -76,9 +76,9 @@ def life(settings: Settings, photos: str, out: str, chance: random.Random, pace:
     with open(heard, "rb", buffering=0) as steps:
         for _ in range(chance.randint(1, MOST_STEPS)):
             steps.read(1)  # nothing comes from a child that is over
-    time.sleep(chance.uniform(0, pace))
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
+        time.sleep(chance.uniform(0, pace))
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)  # the pipe is open until then: a step must not fail by it
     return os.WIFSIGNALED(status)
 
 
