@@ -1,4 +1,3 @@
-import itertools
 import json
 import multiprocessing
 import os
@@ -6,14 +5,13 @@ import random
 import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
 
-from anti_i2v_lit.archive import lock, runs
+from anti_i2v_lit.archive import lock
 from anti_i2v_lit.archive.claim_files import ClaimFiles, old_claims
 from anti_i2v_lit.archive.lock import FILES, Claims, FolderInUse, held_by, is_running, read_owner
 from anti_i2v_lit.archive.runs import RunRecord, Workplace, runs_folder, sightings
@@ -360,48 +358,3 @@ def test_claims_of_an_earlier_version_are_respected_while_its_run_lives(tmp_path
     assert not claims.exists()
     with Claims(tmp_path) as third:  # without a word
         assert third.claim(["a.tar"]) == {}
-
-
-def test_a_run_keeps_its_lease_while_claims_are_asked_about_and_made(tmp_path, monkeypatch):
-    with Claims(tmp_path) as claims:
-        claims.claim([str(number) for number in range(20)])
-        asked = []
-
-        def head(unit, written_before, look=claims._files.head):
-            if not asked:
-                asked.append(unit)
-                claims.claim(["made meanwhile"])
-            return look(unit, written_before)
-
-        monkeypatch.setattr(claims._files, "head", head)
-        assert claims.still_held()
-
-
-def test_what_could_not_be_asked_after_a_silence_is_asked_again(tmp_path, monkeypatch):
-    answers = [OSError("no answer"), OSError("no answer"), None]
-    asked = threading.Event()
-
-    def on_silence():
-        if (answer := answers.pop(0)) is not None:
-            raise answer
-        asked.set()
-
-    record = RunRecord(tmp_path, Workplace(), 0.05, on_silence)
-    monkeypatch.setattr(
-        runs.time, "monotonic", itertools.chain([0.0], itertools.repeat(9.0)).__next__
-    )
-    with record:
-        assert asked.wait(PATIENCE_SECONDS)
-    assert answers == []
-
-
-def test_leftovers_of_older_claims_go_with_the_next(tmp_path):
-    files = ClaimFiles(tmp_path)
-    for number in (1, 3, 5):
-        files.make("unit", number, "a")
-    place = next((tmp_path / ".anti_i2v" / "held").iterdir())
-    for name, age_seconds in ((".old", 2 * 86_400), (".young", 0)):
-        (place / name).write_bytes(b"")
-        os.utime(place / name, (time.time() - age_seconds,) * 2)
-    files.remove_below("unit", 5)
-    assert sorted(os.listdir(place)) == [".young", "5"]
