@@ -46,11 +46,12 @@ def leave(
     stream = sys.stderr if errors is None else errors
     if received == WARNING:
         limit = int(env.get(MAX_RESTARTS) or _DEFAULT_RESTARTS)
+        # Said before it is asked for: SLURM may end the job, and its output, at once.
+        print(f"{task}: saved, asking for its requeueing", file=stream, flush=True)
         problem = _requeue(task, limit)
         if problem:
             print(f"{task}: not requeued: {problem}", file=stream, flush=True)
             return
-        print(f"{task}: saved and requeued", file=stream, flush=True)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to save
     elif received is not None:
         print(f"{task}: saved, waiting for SLURM to end the job", file=stream, flush=True)

@@ -94,8 +94,6 @@ def test_the_warning_requeues_a_job_over_two_nodes_which_continues(
         assert first.startswith("restarts 0") and second.startswith("restarts 1")
         assert f"from {first.split()[-1]} to 8" in second
     assert {life(f"part-all-rank-{rank}")[0].split()[3] for rank in (0, 1)} == {"n1", "n2"}
-    log = Path(f"out/.anti_i2v/slurm/logs/nodes-{job}.out").read_text()
-    assert "saved and requeued" in log
 
 
 def test_a_task_that_is_killed_runs_again(
@@ -227,7 +225,6 @@ def test_a_job_over_two_nodes_is_warned_and_ends_with_the_bytes_of_one_process(
     assert wait_over(cluster, job) == ["COMPLETED"]
     log = (out / ".anti_i2v" / "slurm" / "logs" / f"nodes-{job}.out").read_text()
     assert facts(cluster, job)["Restarts"] == "1", log
-    assert "saved and requeued" in log, log
     assert main(["status", str(out), "--require", "complete"]) == 0
     assert len((out / "manifest.jsonl").read_text().splitlines()) == 2 == len(Ledger(out).rows())
     alone = load_settings(values=values)

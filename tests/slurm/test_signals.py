@@ -53,7 +53,7 @@ def test_the_first_signal_is_remembered():
 def test_after_the_warning_the_job_requeues_itself_and_waits_for_its_end(scontrol):
     waited, said = left(signal.SIGUSR1)
     assert scontrol.read_text() == "requeue 8_1\n"
-    assert waited and "saved and requeued" in said
+    assert waited and "saved, asking for its requeueing" in said
 
 
 def test_after_sigterm_slurm_decides(scontrol):
