@@ -13,6 +13,9 @@ UNSEEN = "Purifications of a kind that was not drawn"
 UNTOUCHED = "The file as it is"
 # What a purification is put together from: whoever drew a part has seen something of the whole.
 _PARTS = {
+    "diffpure": ("noise",),
+    "face_crop": ("crop",),
+    "gridpure": ("noise", "diffpure"),
     "jpeg_twice": ("jpeg",),
     "noisy_upscaling": ("resize", "noise"),
     "platform": ("jpeg", "resize"),

@@ -81,15 +81,15 @@ def _model(word: str, generators: Nodes) -> str:
 
 
 def _check_folder(name: str, path: str) -> None:
-    """Refuse a folder that is no checkpoint of a class; one that is not here cannot be looked at.
+    """Refuse a path that is no folder, and a folder that is no checkpoint of a class.
 
     Raises:
-        ValueError: with what speaks against the folder.
+        ValueError: with what speaks against it.
     """
-    folder = Path(path).expanduser()
-    if not path or (path == EMBEDDED and name in PACKAGED) or not folder.is_dir():
+    if not path or (path == EMBEDDED and name in PACKAGED):
         return
-    objections = folder_objections(name, folder)
+    folder = Path(path).expanduser()
+    objections = folder_objections(name, folder) if folder.is_dir() else ["no such folder"]
     if objections:
         raise ValueError(
             f"surrogates: {folder} is no checkpoint of {name}: {'; '.join(objections)}. Expected "

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -42,6 +38,7 @@ from anti_i2v_lit.exit_codes import EXIT_DONE
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.launching import say_what_was_lost
 from anti_i2v_lit.lit.quiet import quiet_lightning
+from anti_i2v_lit.lit.signal_handlers import StopHandlers
 from anti_i2v_lit.lit.strategy import PhotoParallelStrategy
 from anti_i2v_lit.rank_loss import PeerLost
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
@@ -51,7 +48,6 @@ from anti_i2v_lit.slurm.signals import REQUEST
 
 ROWS = "rows"
 Unit = tuple[str, str]
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop(pl.Callback):
@@ -62,7 +58,7 @@ class Stop(pl.Callback):
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: dict[signal.Signals, Any] = {}
+        self._handlers = StopHandlers(self._note)
         self._parent = os.getppid()
 
     def __call__(self) -> bool:
@@ -72,26 +68,17 @@ class Stop(pl.Callback):
         return self.requested or REQUEST.received is not None or orphaned
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the handlers (Python allows that in the main thread only)."""
+        """Install the handlers."""
         del pl_module
-        launcher = trainer.strategy.launcher
-
-        def handler(number: int, _frame: FrameType | None) -> None:
-            self.requested = True
-            if number == signal.SIGTERM:
-                REQUEST.note(number)
-            if isinstance(launcher, _SubprocessScriptLauncher):
-                launcher.kill(number)  # sends this signal to the ranks that rank 0 started
-
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                self._previous[number] = signal.signal(number, handler)
+        self._handlers.install(trainer)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the earlier handlers back."""
-        for number, earlier in self._previous.items():
-            signal.signal(number, earlier)
-        self._previous.clear()
+        del trainer, pl_module
+        self._handlers.restore()
+
+    def _note(self) -> None:
+        self.requested = True
 
 
 class Units(IterableDataset[Unit]):

@@ -11,12 +11,10 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from anti_i2v_lit.lit.datamodule import GroupStream, PhotoDataModule
+from anti_i2v_lit.lit.signal_handlers import SIGNALS, StopHandlers
 from anti_i2v_lit.slurm.signals import REQUEST
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -53,24 +51,19 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self, lost: Callable[[], bool] = lambda: False) -> None:
         self._lost = lost
-        self._previous: dict[signal.Signals, Any] = {}
+        self._handlers: StopHandlers | None = None
         self._parent = os.getppid()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the handlers (Python allows that in the main thread only)."""
+        """Install the handlers."""
         del pl_module
-        stream, launcher = _stream_of(trainer), trainer.strategy.launcher
+        stream = _stream_of(trainer)
 
-        def handler(number: int, _frame: FrameType | None) -> None:
+        def note() -> None:
             stream.stop_requested = True
-            if number == signal.SIGTERM:
-                REQUEST.note(number)
-            if isinstance(launcher, _SubprocessScriptLauncher):
-                launcher.kill(number)  # sends this signal to the ranks that rank 0 started
 
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                self._previous[number] = signal.signal(number, handler)
+        self._handlers = StopHandlers(note)
+        self._handlers.install(trainer)
 
     def on_train_batch_end(
         self,
@@ -87,9 +80,8 @@ class StopOnSignal(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the earlier handlers back."""
-        for number, earlier in self._previous.items():
-            signal.signal(number, earlier)
-        self._previous.clear()
+        assert self._handlers is not None, "the training has started"
+        self._handlers.restore()
 
 
 def _stream_of(trainer: pl.Trainer) -> GroupStream:

@@ -41,7 +41,6 @@ def states(*words: str) -> list[str]:
         (["mmdit", "unet_128"], [WHITE_BOX, WHITE_BOX, HELD_OUT]),
         (["other"], [HELD_OUT, HELD_OUT, HELD_OUT]),
         (["svd"], [HELD_OUT, HELD_OUT, WHITE_BOX]),  # some model of its class: in doubt this one
-        (["svd:/elsewhere"], [HELD_OUT, HELD_OUT, WHITE_BOX]),  # cannot be compared
         (["wan_2_1"], [HELD_OUT, HELD_OUT, HELD_OUT]),
     ],
 )
@@ -52,6 +51,8 @@ def test_what_is_known_after_a_statement(words: list[str], expected: list[str]) 
 def test_a_model_that_nobody_knows_is_a_slip_of_the_pen() -> None:
     with pytest.raises(ValueError, match=r"Did you mean 'cogvideox'.*'other' for a model"):
         states("cogvideo")
+    with pytest.raises(ValueError, match="no such folder.*write svd alone"):
+        states("svd:/elsewhere")
     with pytest.raises(ValueError, match="Did you mean 'peer'"):
         with_statements([matched()], {"pear": ["mmdit"]}, GENERATORS)
 
