@@ -25,7 +25,7 @@ from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
 
 CLEAN = "clean"
 NOISE = "noise like "
-VERSION = 4  # raise it when a figure's definition changes, so that kept results are not reused
+VERSION = 5  # raise it when a figure's definition changes, so that kept results are not reused
 RECORD_VERSION = 4  # the same of what is known of a photo
 
 

@@ -31,7 +31,7 @@ CLEAN, NO_PURIFICATION = "clean", "none"
 SEVERITY = 1.0
 _TO_CLEAN_CLIP = ("clip_psnr", "clip_ssim", "clip_lpips")
 _ASPECT_TOLERANCE = 0.01
-_VERSION = 3  # raise it when a figure's definition changes, so that kept results are not reused
+_VERSION = 4  # raise it when a figure's definition changes, so that kept results are not reused
 
 
 @dataclass(kw_only=True)

@@ -187,7 +187,7 @@ class EvaluationSettings:
     generators: list[dict[str, Any]] = field(default_factory=default_generators)
     prompts: list[str] = field(default_factory=lambda: ["a person is talking"])
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    sampling_steps: int = 8
+    sampling_steps: int = 0
     batch_size: int = 4
     long_clip_chains: int = 0
     gauntlet: Any = "quick"

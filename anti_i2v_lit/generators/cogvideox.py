@@ -36,7 +36,9 @@ class CogVideoXGeneratorConfig:
         path: "embedded" for the packaged model, else a local diffusers folder; no unit.
         dtype: precision of the weights, "float32" or "bfloat16".
         device: where it runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" ...
-        num_inference_steps: denoising steps of a clip.
+        num_inference_steps: denoising steps of a clip; 0 for the model's own: 5 for the packaged
+            one (its clips are no nearer to the person with more, docs/evaluation.md), 50 for the
+            published ones.
         guidance_scale: weight of classifier-free guidance, a factor; 1 is none and twice as fast; 0
             for the model's own: 1 for the packaged one, 6 for the published ones.
         num_frames: length of the clips, video frames; 0 for the model's own.
@@ -48,7 +50,7 @@ class CogVideoXGeneratorConfig:
     path: str = "embedded"
     dtype: str = "float32"
     device: str = "auto"
-    num_inference_steps: int = 25
+    num_inference_steps: int = 0
     guidance_scale: float = 0.0
     num_frames: int = 0
     height: int = 0
@@ -57,7 +59,7 @@ class CogVideoXGeneratorConfig:
     def __post_init__(self) -> None:
         """Refuse values that no model can take."""
         torch_dtype(self.dtype)
-        check_at_least(self.num_inference_steps, 1, "num_inference_steps")
+        check_at_least(self.num_inference_steps, 0, "num_inference_steps")
         if self.guidance_scale != 0:
             check_at_least(self.guidance_scale, 1.0, "guidance_scale")
         check_at_least(self.num_frames, 0, "num_frames")
@@ -115,6 +117,10 @@ class CogVideoXGenerator(PipelineGenerator):
         own = 1.0 if self.config.path == EMBEDDED else 6.0
         return self.config.guidance_scale or own
 
+    def _steps(self) -> int:
+        own = 5 if self.config.path == EMBEDDED else 50
+        return self.config.num_inference_steps or own
+
     def _clips(self, photos: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         # One generator per photo, on the CPU: the pipeline then draws each photo's noise from its
         # own, so that neither the batch nor the device changes a clip's random numbers.
@@ -125,7 +131,7 @@ class CogVideoXGenerator(PipelineGenerator):
             height=self._size[0],
             width=self._size[1],
             num_frames=self._frames,
-            num_inference_steps=self.config.num_inference_steps,
+            num_inference_steps=self._steps(),
             guidance_scale=self._guidance(),
             generator=generators,
             max_sequence_length=self.pipeline.transformer.config.max_text_seq_length,

@@ -35,7 +35,9 @@ class DynamiCrafterGeneratorConfig:
             beside the checkpoint, or else what the checkpoint holds.
         dtype: precision of the weights, "float32" or "bfloat16".
         device: where it runs: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" ...
-        num_inference_steps: denoising steps of a clip.
+        num_inference_steps: denoising steps of a clip; 0 for the model's own: 5 for the packaged
+            one (its clips are no nearer to the person with more, docs/evaluation.md), 50 for the
+            published ones.
         eta: noise that each step adds, as a share of that of ancestral sampling.
         timestep_spacing: "uniform_trailing", "uniform", or "own": the former for models whose
             schedule ends in pure noise (512, 1024), the latter for the others (256).
@@ -55,7 +57,7 @@ class DynamiCrafterGeneratorConfig:
     size: int = 0
     dtype: str = "float32"
     device: str = "auto"
-    num_inference_steps: int = 50
+    num_inference_steps: int = 0
     eta: float = 1.0
     timestep_spacing: str = _OWN
     guidance_scale: float = 0.0
@@ -69,7 +71,7 @@ class DynamiCrafterGeneratorConfig:
         """Refuse values that no model can take."""
         torch_dtype(self.dtype)
         check_size(self.size)
-        check_at_least(self.num_inference_steps, 1, "num_inference_steps")
+        check_at_least(self.num_inference_steps, 0, "num_inference_steps")
         check_between(self.eta, 0.0, 1.0, "eta")
         check_in(self.timestep_spacing, (*SPACINGS, _OWN), "timestep_spacing")
         if self.guidance_scale != 0:
@@ -123,14 +125,18 @@ class DynamiCrafterGenerator(LatentGenerator):
         self._fps = config.fps or parts.unet.settings.default_fs
         trailing = parts.settings.zero_snr
         own_spacing = "uniform_trailing" if trailing else "uniform"
-        own_guidance = 1.0 if config.path == EMBEDDED and loaded else _OWN_GUIDANCE
+        packaged = config.path == EMBEDDED and loaded
+        own_guidance = 1.0 if packaged else _OWN_GUIDANCE
+        own_steps = 5 if packaged else 50
         self._guidance = config.guidance_scale or own_guidance
         self._rescale = config.guidance_rescale
         if config.guidance_rescale == -1:
             self._rescale = _OWN_GUIDANCE_RESCALE if trailing else 0.0
         spacing = own_spacing if config.timestep_spacing == _OWN else config.timestep_spacing
         schedule = Schedule(parts.settings)
-        self._steps = ddim_steps(schedule, config.num_inference_steps, config.eta, spacing)
+        self._steps = ddim_steps(
+            schedule, config.num_inference_steps or own_steps, config.eta, spacing
+        )
 
     @classmethod
     def tiny(cls) -> Self:

@@ -105,7 +105,7 @@ def test_missing_folder_says_how_to_obtain_the_model() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dtype", "float16"), ("num_inference_steps", 0), ("guidance_scale", 0.5), ("height", -1)],
+    [("dtype", "float16"), ("num_inference_steps", -1), ("guidance_scale", 0.5), ("height", -1)],
 )
 def test_bad_settings_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):

@@ -146,7 +146,7 @@ def test_encoding_is_the_posterior_mean_and_reconstruction_its_decoding() -> Non
         ({"timestep_spacing": "quad"}, "timestep_spacing"),
         ({"guidance_scale": 0.5}, "guidance_scale"),
         ({"guidance_rescale": 1.5}, "guidance_rescale"),
-        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": -1}, "num_inference_steps"),
         ({"timestep_spacing": "uniform", "num_inference_steps": 600}, "between 1 and 500"),
         ({"num_frames": 9}, "at most 3"),
         ({"size": 300}, "size must be"),
