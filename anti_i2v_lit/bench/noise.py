@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.framing import Framing
@@ -19,8 +20,9 @@ from anti_i2v_lit.settings import Settings
 def write_noise(
     photos: Sequence[SourceFile], folder: Path, settings: Settings, view_size: tuple[int, int]
 ) -> None:
-    """Write noisy photos: signs on the canvas, carried to full size and written like a cloak.
+    """Write noisy photos: signs on the view's grid, carried to full size and written like a cloak.
 
+    Finer signs would be averaged away before any model sees them, and every row would beat them.
     Files that exist are kept; a file under its final name is whole.
 
     Args:
@@ -40,8 +42,11 @@ def write_noise(
             continue
         photo = read_photo(source, settings.reading)
         size = framing.canvas_size(photo.size, view_size)
-        signs = sign_noise(settings.seed, source.key, size, settings.attack.budget_8bit)
-        residual = framing.to_photo(signs, photo.size)
+        scale = min(1.0, max(v / side for v, side in zip(view_size, size, strict=True)))
+        grid = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        signs = sign_noise(settings.seed, source.key, grid, settings.attack.budget_8bit)
+        on_canvas = functional.interpolate(signs[None], size=size, mode="nearest-exact")[0]
+        residual = framing.to_photo(on_canvas, photo.size)
         write_photo(photo.changed(residual, settings.attack.budget_8bit), path, settings.output)
 
 

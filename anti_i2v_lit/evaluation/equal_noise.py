@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,37 +14,50 @@ _ROUNDS = 8
 
 
 def equal_noise(
-    photo: Tensor, rms_8bit: float, *, key: str, purpose: str, canvas_side_px: int
+    photo: Tensor,
+    protected: Tensor,
+    *,
+    view_size: tuple[int, int],
+    look: Callable[[Tensor], Tensor],
+    key: str,
+    purpose: str,
 ) -> Tensor:
-    """A photo with noise whose written root mean square change is that of a cloak.
+    """A photo with noise that changes what a generator is shown as much as a cloak does.
 
-    Gaussian, drawn on a grid whose shorter side is `canvas_side_px` and enlarged to the photo:
-    white noise at full size would be averaged away by the resize to a generator's frame, and a
-    cloak would beat it for that reason alone.
+    Gaussian, drawn on a grid as fine as the generator's view and enlarged to the photo. The root
+    mean square change is equal in the view, not in the file: a cloak is computed for views, and
+    noise of the file's own fineness would lose half of it or more in the resize to them, so that
+    any cloak would beat it for that reason alone.
 
     Args:
         photo: [3, H, W] in [0, 1].
-        rms_8bit: size of the change, grey levels, at least 0.
+        protected: its cloak, same shape.
+        view_size: (height, width) of what the generator is shown, pixels.
+        look: picture of the photo's size -> what the generator is shown of it [3, h, w].
         key: the photo's name; with `purpose` it decides the numbers.
         purpose: for instance the protection that is copied in size.
-        canvas_side_px: shorter side of the grid, at most the photo's own.
 
     Returns:
         [3, H, W] in [0, 1], rounded to 8 bits. What is clipped at black and white is made up for
         elsewhere, so the size is met to about 1 %, or as far as the photo has room for it.
     """
     height, width = photo.shape[-2:]
-    scale = min(1.0, canvas_side_px / min(height, width))
+    scale = min(1.0, max(view_size[0] / height, view_size[1] / width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     source = generator_for(0, key, 0, purpose)
     drawn = resize(torch.randn(1, 3, *size, generator=source), (height, width))[0]
     drawn = drawn / drawn.square().mean().sqrt().clamp_min(1e-12)
-    factor, wanted = rms_8bit / 255, rms_8bit / 255
-    noisy = photo
+    seen = look(photo)
+    wanted = _rms(look(protected) - seen)
+    factor, noisy = wanted, photo
     for _ in range(_ROUNDS):
         noisy = ((photo + factor * drawn).clamp(0.0, 1.0) * 255).round() / 255
-        made = (noisy - photo).square().mean().sqrt().item()
+        made = _rms(look(noisy) - seen)
         if made <= 0 or abs(made - wanted) < 0.01 * wanted:
             break
         factor *= min(2.0, wanted / made)
     return noisy
+
+
+def _rms(change: Tensor) -> float:
+    return change.square().mean().sqrt().item()

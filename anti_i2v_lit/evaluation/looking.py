@@ -85,7 +85,7 @@ class Looker:
         if task.protection == CLEAN:
             photo = self._purified_clean(task, clean)
         else:
-            photo = self._purified(self._pixels(task), task, clean)
+            photo = self._purified(self._pixels(task, view_size), task, clean)
         return self.framed_view(photo, faces, view_size)
 
     def framed_view(
@@ -96,17 +96,19 @@ class Looker:
         view = self._framing.main_view(size, view_size, faces)
         return self._framing.render(photo[None], view, view_size)[0].clamp(0.0, 1.0)
 
-    def _pixels(self, task: Task) -> Tensor:
+    def _pixels(self, task: Task, view_size: tuple[int, int]) -> Tensor:
         if task.protection == task.like:
             return self._file(task.like)
+        clean = self.counterpart(task.counterpart)
         return self._noise.get(
-            task.protection,
+            (task.protection, view_size),
             lambda: equal_noise(
-                self.counterpart(task.counterpart).photo,
-                self._record.file(task.like).residual_rms_8bit,
+                clean.photo,
+                self._file(task.like),
+                view_size=view_size,
+                look=lambda picture: self.framed_view(picture, clean.faces, view_size),
                 key=task.key,
                 purpose=task.protection,
-                canvas_side_px=self._plan.settings.noise.canvas_side_px,
             ),
         )
 

@@ -146,8 +146,7 @@ class Plan:
         clean = digest([*facts, CLEAN])
         own = clean
         if protection != CLEAN:
-            side = self.settings.noise.canvas_side_px if protection != like else 0
-            own = digest([*facts, protection, record.file(like).sha256, side])
+            own = digest([*facts, protection, record.file(like).sha256])
         return Task(
             key=record.key,
             generator=generator,

@@ -33,19 +33,15 @@ class NoiseSettings:
     Attributes:
         seeds: number of the clips' seeds that are repeated with noise; 0 makes no noise, and then
             nothing counts as protected.
-        canvas_side_px: shorter side of the grid on which the noise is drawn, pixels; it is
-            enlarged to the photo, so that a resize does not average it away.
         quantile: share of photos, in (0, 0.5], that noise may change more than the limit.
     """
 
     seeds: int = 1
-    canvas_side_px: int = 256
     quantile: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         check_at_least(self.seeds, 0, "noise.seeds")
-        check_at_least(self.canvas_side_px, 16, "noise.canvas_side_px")
         check_between(self.quantile, 0.001, 0.5, "noise.quantile")
 
 

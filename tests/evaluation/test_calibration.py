@@ -46,21 +46,42 @@ def test_the_bound_covers_what_was_seen_and_is_undefined_for_one_value() -> None
     assert math.isnan(outer_bound([1.0], 0.05)) and math.isnan(outer_bound([], 0.05))
 
 
+def shrunk(picture: torch.Tensor, size: tuple[int, int] = (24, 24)) -> torch.Tensor:
+    """What a generator sees of the middle, by PyTorch's own antialiased resize."""
+    middle = picture[:, :, 15:105] if picture.shape[-1] == 120 else picture
+    return torch.nn.functional.interpolate(
+        middle[None], size=size, mode="bilinear", antialias=True, align_corners=False
+    )[0]
+
+
 @pytest.mark.parametrize(("level", "rms"), [(0.5, 6.0), (0.03, 4.0), (0.98, 10.0), (0.5, 0.0)])
-def test_noise_has_the_size_of_the_residual_after_rounding_and_clipping(level, rms) -> None:
+def test_noise_changes_the_view_as_much_as_the_cloak_does(level: float, rms: float) -> None:
     photo = (torch.full((3, 90, 120), level) * 255).round() / 255
-    noisy = equal_noise(photo, rms, key="a", purpose="noise", canvas_side_px=48)
-    change = (noisy.double() - photo.double()) * 255
-    assert change.square().mean().sqrt().item() == pytest.approx(rms, rel=0.05, abs=0.01)
+    waves = torch.linspace(0, 12, 90).sin()[:, None].expand(90, 120)
+    inward = 1.0 if level < 0.5 else -1.0
+    cloak = ((photo + inward * rms / 255 * waves.abs()) * 255).round() / 255
+    noisy = equal_noise(photo, cloak, view_size=(24, 24), look=shrunk, key="a", purpose="noise")
+    wanted = (shrunk(cloak) - shrunk(photo)).square().mean().sqrt().item() * 255
+    made = (shrunk(noisy) - shrunk(photo)).square().mean().sqrt().item() * 255
+    assert made == pytest.approx(wanted, rel=0.05, abs=0.01)
+    assert (wanted == 0) == (rms == 0)
     assert torch.equal((noisy * 255).round() / 255, noisy)
     assert noisy.min() >= 0 and noisy.max() <= 1
 
 
 def test_noise_depends_on_photo_and_purpose_alone() -> None:
     photo = torch.full((3, 32, 32), 0.5)
+    cloak = photo + 5 / 255
 
     def made(key: str, purpose: str) -> torch.Tensor:
-        return equal_noise(photo, 5.0, key=key, purpose=purpose, canvas_side_px=16)
+        return equal_noise(
+            photo,
+            cloak,
+            view_size=(16, 16),
+            look=lambda picture: shrunk(picture, (16, 16)),
+            key=key,
+            purpose=purpose,
+        )
 
     assert torch.equal(made("a", "x"), made("a", "x"))
     assert not torch.equal(made("a", "x"), made("b", "x"))
