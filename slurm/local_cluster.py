@@ -17,6 +17,7 @@ against the recorded start time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -31,8 +32,12 @@ from pathlib import Path
 PACKAGES = ("slurm-wlm", "munge")
 INSTALL = f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "scontrol", "unshare")
-START_SECONDS = 60
+# Only a machine that hangs takes as long to start, to answer a client, or to stop.
+START_SECONDS = 600
+CLIENT_SECONDS = 300
+STOP_SECONDS = 120
 MAX_FOLDER = 80
+PORTS, PORTS_PER_PROCESS = (20_000, 30_000), 16
 # Debian installs daemons here, which is not in every PATH.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -65,7 +70,8 @@ DefMemPerCPU=256
 # Nodes claim more processors than the machine has.
 SlurmdParameters=config_overrides
 ReturnToService=2
-SlurmdTimeout=10
+# Nodes that are killed are reported; a slow machine is no dead node.
+SlurmdTimeout=300
 KillWait=4
 InactiveLimit=0
 MinJobAge=3600
@@ -190,11 +196,18 @@ class LocalCluster:
         """
         try:
             found = subprocess.run(
-                words, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+                words,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=CLIENT_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             if check:
-                raise ClusterError(f"{' '.join(words)}: no answer within 60 s") from None
+                raise ClusterError(
+                    f"{' '.join(words)}: no answer within {CLIENT_SECONDS} s"
+                ) from None
             return ""
         if check and found.returncode != 0:
             raise ClusterError(f"{' '.join(words)}: {found.stderr.strip()}")
@@ -272,7 +285,7 @@ class LocalCluster:
             pid = self._recorded(name)
             if pid is not None:
                 os.kill(pid, number)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + STOP_SECONDS
             while self._recorded(name) and time.monotonic() < deadline:
                 time.sleep(0.05)
         (self.folder / "run" / f"{name}.json").unlink(missing_ok=True)
@@ -288,11 +301,23 @@ def _began(pid: int) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
-    return ports
+    """Ports that no program gets by chance before a daemon takes them: below the kernel's range.
+
+    Where to look first depends on the process, so that two clusters that start together differ.
+    """
+    first, last = PORTS
+    with contextlib.suppress(OSError, ValueError):
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        first, last = (first, min(last, lowest)) if lowest > first + 1000 else PORTS
+    found: list[int] = []
+    begin = os.getpid() * PORTS_PER_PROCESS
+    for step in range(last - first):
+        port = first + (begin + step) % (last - first)
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise ClusterError(f"no {count} free ports between {first} and {last}")
 
 
 def install() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PING_SECONDS, _SBATCH_SECONDS = 5.0, 60.0
+_PING_SECONDS, _SBATCH_SECONDS = 30.0, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,12 +138,14 @@ def test_a_run_elsewhere_that_gives_a_sign_of_life_keeps_its_shards(tmp_path):
             os.utime(path)
             time.sleep(0.02)
 
-    process = FORK.Process(target=touch)
+    process = FORK.Process(target=touch, daemon=True)
     process.start()
-    with Claims(tmp_path, lease_seconds=PATIENCE_SECONDS) as claims:
-        assert claims.claim(["a", "b"])["a"].host == "elsewhere"
-    process.kill()
-    process.join(PATIENCE_SECONDS)
+    try:
+        with Claims(tmp_path, lease_seconds=PATIENCE_SECONDS) as claims:
+            assert claims.claim(["a", "b"])["a"].host == "elsewhere"
+    finally:
+        process.kill()
+        process.join(PATIENCE_SECONDS)
 
 
 def test_a_long_silent_run_is_dead_to_a_bystander(tmp_path):

@@ -24,6 +24,7 @@ from tests.conftest import fast_values
 from tests.lit.test_cloak_run import digests
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 1000  # only a machine that hangs takes as long
 
 
 def command(photos: Path, out: Path, checkpoint: Path, steps: int) -> list[str]:
@@ -43,6 +44,26 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     )
 
 
+def in_flight(out: Path) -> int:
+    """Groups of photos that were saved in the middle of their work."""
+    return len(list((out / ".anti_i2v" / "in_flight").glob("*.safetensors")))
+
+
+def wait_in_flight(process: subprocess.Popen[str], out: Path, groups: int = 2) -> None:
+    """Wait until a run has saved so many groups."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while in_flight(out) < groups:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{in_flight(out)} of {groups} groups were saved"
+        time.sleep(0.2)
+
+
+def other_rank(process: subprocess.Popen[str]) -> int:
+    """Process id of the rank that rank 0 started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return next(int(c) for c in children if b"cloak" in Path(f"/proc/{c}/cmdline").read_bytes())
+
+
 def test_two_processes_write_the_bytes_of_one(
     photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path, fast_settings: Settings
 ) -> None:
@@ -51,7 +72,7 @@ def test_two_processes_write_the_bytes_of_one(
     assert cloak(fast_settings, photos=[str(photo_folder)], out=tmp_path / "one") == 2
     two = tmp_path / "two"
     process = start(command(photo_folder, two, tiny_checkpoint, steps=6))
-    shown, errors = process.communicate(timeout=1000)
+    shown, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 2, errors
     assert digests(two) == digests(tmp_path / "one")
     assert len((two / "manifest.jsonl").read_text().splitlines()) == 4
@@ -65,15 +86,12 @@ def test_sigterm_to_the_first_process_stops_both_and_the_rest_is_done_later(
     out = tmp_path / "out"
     words = command(photo_folder, out, tiny_checkpoint, steps=4000)
     process = start(words)
-    in_flight = out / ".anti_i2v" / "in_flight"
-    deadline = time.monotonic() + 1000
-    while len(list(in_flight.glob("*.safetensors"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_in_flight(process, out)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=1000)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 3, errors
     assert Ledger(out).rows() == {}
-    assert len(list(in_flight.glob("*.safetensors"))) == 2
+    assert in_flight(out) == 2
 
 
 def test_a_killed_process_stops_the_other_which_saves(
@@ -81,17 +99,12 @@ def test_a_killed_process_stops_the_other_which_saves(
 ) -> None:
     out = tmp_path / "out"
     process = start(command(photo_folder, out, tiny_checkpoint, steps=4000))
-    in_flight = out / ".anti_i2v" / "in_flight"
-    deadline = time.monotonic() + 1000
-    while len(list(in_flight.glob("*.safetensors"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    second = next(c for c in children if b"cloak" in Path(f"/proc/{c}/cmdline").read_bytes())
-    os.kill(int(second), signal.SIGKILL)
-    _, errors = process.communicate(timeout=1000)
+    wait_in_flight(process, out)
+    os.kill(other_rank(process), signal.SIGKILL)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 3, errors
     assert "rank 1 was killed by signal 9" in errors and "Traceback" not in errors, errors
-    assert len(list(in_flight.glob("*.safetensors"))) == 2
+    assert in_flight(out) == 2
 
 
 def test_a_strategy_that_averages_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slurm.local_cluster import LocalCluster
 
+PATIENCE_SECONDS = 1000.0  # only a machine that hangs takes as long
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 
 
@@ -24,14 +25,14 @@ def states(cluster: LocalCluster, job: str) -> list[str]:
     return re.findall(r"JobState=(\w+)", text)
 
 
-def wait(ready: Callable[[], object], what: str, seconds: float = 270) -> None:
+def wait(ready: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
         time.sleep(0.1)
 
 
-def wait_over(cluster: LocalCluster, job: str, seconds: float = 270) -> list[str]:
+def wait_over(cluster: LocalCluster, job: str, seconds: float = PATIENCE_SECONDS) -> list[str]:
     """States of a job once it, and every task of an array, is over."""
     wait(lambda: set(states(cluster, job)) <= OVER, f"job {job} is over", seconds)
     return states(cluster, job)

@@ -192,6 +192,7 @@ def in_flight(out: Path, step: int) -> bool:
     return {f["where"]["node"] for f in found} == {"n1", "n2"}
 
 
+@pytest.mark.timeout(3000)
 @pytest.mark.skipif(not (BIN / "anti-i2v").exists(), reason="the package's command is missing")
 def test_a_job_over_two_nodes_is_warned_and_ends_with_the_bytes_of_one_process(
     cluster: LocalCluster,

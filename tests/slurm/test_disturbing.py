@@ -136,7 +136,6 @@ def task(config: Path, index: int, step: str = "0") -> subprocess.Popen[bytes]:
 def test_a_task_is_killed_for_real_and_only_when_one_is_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disturbing, "EFFECT_SECONDS", 5)
     found = disturber(tmp_path, does_nothing)
     assert not found._fire("kill -9 of a task") and found.events == []
     config = found.cluster.config
