@@ -25,7 +25,8 @@ class Row:
         source_sha256: of the original file's bytes.
         output: posix path of the cloak relative to the output folder; empty unless cloaked.
         output_sha256: of the cloak file's bytes.
-        surrogates: names of the models that it was cloaked against.
+        surrogates: models that it was computed through, `name:path`: those that it was cloaked
+            against, then those that transforms inside the loop ran.
         config_sha256: digest of the resolved settings.
         seed: seed of the run.
         steps: optimisation steps taken.

@@ -14,8 +14,10 @@ from anti_i2v_lit.bench.noise import write_noise
 from anti_i2v_lit.checkpoints import model_digest
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.cloaking.build import build_surrogates
+from anti_i2v_lit.cloaking.transforms import transform_models
 from anti_i2v_lit.config import digest, parse_config
 from anti_i2v_lit.data.folder import SourceFile, scan
+from anti_i2v_lit.evaluation.knowledge import took_part
 from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings, load_settings
@@ -184,6 +186,7 @@ def known_models(plan: TablePlan, overrides: Sequence[str]) -> dict[str, tuple[s
             label
             for label, node in plan.attackers.items()
             if any(_may_be_same(node, surrogate) for surrogate in settings.surrogates)
+            or took_part(transform_models(settings.attack.transforms), node)
         )
     return found
 

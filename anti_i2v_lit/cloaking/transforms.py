@@ -9,9 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED
 from anti_i2v_lit.checks import check_between
+from anti_i2v_lit.config import parse_config
 from anti_i2v_lit.purifications import PURIFICATIONS
 from anti_i2v_lit.purifications.base import Purification
+
+# The fields by which networks that have a gradient say where their weights are.
+_FIELDS = ("model", "path")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +51,27 @@ def build_transforms(nodes: Sequence[Mapping[str, Any]]) -> list[DrawnTransform]
             )
         found.append(DrawnTransform(purification=purification, severity=severity))
     return found
+
+
+def transform_models(nodes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The models that transforms run, `name:path` as rows name surrogates; builds nothing.
+
+    A cloak is computed through them, so they took part in it. The packaged model whose
+    autoencoder is run goes by its own name, any other one by the name of the purification.
+
+    Args:
+        nodes: `{name, severity, <fields>}`.
+
+    Raises:
+        ValueError: unknown name or field.
+    """
+    packaged = {home: f"{name}:{EMBEDDED}" for name, home in PACKAGED.items()}
+    found = []
+    for node in nodes:
+        name = str(node["name"])
+        cls: Any = PURIFICATIONS.load(name)
+        given = {k: v for k, v in node.items() if k not in ("name", "severity")}
+        settings = parse_config(cls.Config, given, where=f"purification {name!r}")
+        places = [str(value) for field, value in vars(settings).items() if field in _FIELDS]
+        found += [packaged.get(place, f"{name}:{place}") for place in places]
+    return tuple(dict.fromkeys(found))

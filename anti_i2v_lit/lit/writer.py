@@ -19,6 +19,7 @@ from anti_i2v_lit.checks import NonFiniteLoss, PhotoFailure
 from anti_i2v_lit.cloaking.finishing import Finisher, Verdict
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import Judgement
+from anti_i2v_lit.cloaking.transforms import transform_models
 from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
@@ -159,6 +160,13 @@ class CloakWriter(pl.Callback):
         """Of the settings, which stay as they were when the ledger was opened."""
         return self.settings.digest()
 
+    @functools.cached_property
+    def _models(self) -> tuple[str, ...]:
+        """All that the cloaks are computed through: surrogates, then models of transforms."""
+        own = [_label(node) for node in self.settings.surrogates]
+        drawn = transform_models(self.settings.attack.transforms)
+        return (*own, *(model for model in drawn if model not in own))
+
     def _waits_for_shard(self, source: SourceFile) -> bool:
         return source.sample is not None and self.out_format == "shards"
 
@@ -217,7 +225,7 @@ class CloakWriter(pl.Callback):
             reason=reason,
             source=_text(loaded.source.path),
             source_sha256=loaded.decoded.source_sha256,
-            surrogates=tuple(_label(node) for node in self.settings.surrogates),
+            surrogates=self._models,
             config_sha256=self._digest,
             seed=self.settings.seed,
             steps=job.step,

@@ -24,3 +24,19 @@ def test_a_copy_of_the_surrogate_is_white_box_and_another_model_is_not(tmp_path:
         variants={"ours": {"surrogates": [{"name": "cogvideox", "path": EMBEDDED}]}},
     )
     assert known_models(plan, []) == {"noise": (), "ours": ("same", "copy")}
+
+
+def test_a_model_that_a_transform_runs_is_white_box() -> None:
+    plan = TablePlan(
+        reference="ours",
+        generators={
+            "mmdit": {"name": "cogvideox", "path": EMBEDDED},
+            "unet": {"name": "dynamicrafter", "path": EMBEDDED},
+        },
+        variants={
+            "ours": {"surrogates": [{"name": "cogvideox", "path": EMBEDDED}]},
+            "through": {"attack": {"transforms": [{"name": "vae", "model": "unet_128"}]}},
+        },
+    )
+    known = known_models(plan, [])
+    assert known["ours"] == ("mmdit",) and known["through"] == ("mmdit", "unet")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from anti_i2v_lit.cloaking.transforms import DrawnTransform, build_transforms
+from anti_i2v_lit.cloaking.transforms import DrawnTransform, build_transforms, transform_models
 
 
 class Recorder:
@@ -57,3 +57,19 @@ def test_a_transform_without_a_gradient_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(GaussianBlur, "is_differentiable", property(lambda self: False))
     with pytest.raises(ValueError, match="has no gradient"):
         build_transforms([{"name": "blur"}])
+
+
+def test_the_models_behind_transforms_are_named_as_surrogates_are() -> None:
+    nodes = [
+        {"name": "vae"},  # its default is the packaged U-Net's autoencoder
+        {"name": "vae", "model": "mmdit_128", "severity": 0.3},
+        {"name": "vae", "model": "/models/taesd"},
+        {"name": "remover"},
+        {"name": "jpeg"},
+    ]
+    assert transform_models(nodes) == (
+        "dynamicrafter:embedded",
+        "cogvideox:embedded",
+        "vae:/models/taesd",
+        "remover:embedded",
+    )

@@ -89,6 +89,22 @@ def test_the_same_files_are_the_same_model_whatever_its_class_is_called(tmp_path
     assert [known[g, "ours"] for g in GENERATORS] == [WHITE_BOX, HELD_OUT, HELD_OUT]
 
 
+def test_an_autoencoder_that_the_loop_ran_is_compared_by_its_weight_files(tmp_path: Path) -> None:
+    part = shutil.copytree(packaged_folder("cogvideox") / "vae", tmp_path / "vae")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "taesd_encoder.pth").write_bytes(b"x")
+    generators = {label: GENERATORS[label] for label in ("mmdit", "unet")}
+    for folder, expected in (
+        (part, [WHITE_BOX, HELD_OUT]),
+        (other, [HELD_OUT, HELD_OUT]),
+        (tmp_path / "gone", [WHITE_BOX, WHITE_BOX]),
+    ):
+        ours = matched("ours", surrogates=(f"vae:{folder}",), told_by="manifest")
+        known = known_pairs([ours], generators)
+        assert [known[g, "ours"] for g in generators] == expected
+
+
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_a_folder_of_another_class_is_refused(name: str, tmp_path: Path) -> None:
     folder = packaged_folder("cogvideox")

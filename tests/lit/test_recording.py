@@ -121,3 +121,13 @@ def test_resident_memory_is_that_of_the_kernel() -> None:
     text = Path("/proc/self/status").read_text()
     kernel = int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) * 1024 / 1e6  # type: ignore[index]
     assert host_memory_mb() == pytest.approx(kernel, rel=0.1)
+
+
+def test_models_of_transforms_are_recorded_as_those_that_took_part(
+    tmp_path: Path, settings: Settings
+) -> None:
+    values = settings.plain()
+    values["attack"].update(steps=1, transforms=[{"name": "remover", "work_px": 32}])
+    out = tmp_path / "out"
+    cloak(load_settings(values=values), photos=[str(tmp_path / "photos" / "a.png")], out=out)
+    assert Ledger(out).rows()["a.png"].surrogates == ("free:", "remover:embedded")
