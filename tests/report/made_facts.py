@@ -91,10 +91,10 @@ def set_figures(maker, generator, protection):
     )
 
 
-def photo_facts(index, key, protections, generators, white, faces):
+def photo_facts(index, key, protections, generators, white, faces, purifications):
     verdicts = []
     for place, name in enumerate(protections):
-        verdicts += verdicts_on(index, place, name, generators, white)
+        verdicts += verdicts_on(index, place, name, generators, white, purifications)
     return PhotoFacts(
         key=key,
         path=f"photo{index}.png",
@@ -106,7 +106,7 @@ def photo_facts(index, key, protections, generators, white, faces):
     )
 
 
-def verdicts_on(index, place, name, generators, white):
+def verdicts_on(index, place, name, generators, white, purifications):
     word = ("protected", "weakened", "not protected")[(index + place) % 3]
     value = 0.25 + 0.01 * index + 0.001 * place
     common = dict(
@@ -116,6 +116,8 @@ def verdicts_on(index, place, name, generators, white):
         figure="dlib_mean_zero",
         value=value,
         clean=0.7,
+        protected_after=tuple(purifications) if word == "protected" else ("none",),
+        lost_after=() if word == "protected" else ("greyscale",),
         reason=f"{word}: after greyscale the likeness is {value:.3f}",
     )
     return [
@@ -124,8 +126,6 @@ def verdicts_on(index, place, name, generators, white):
             Verdict(
                 generator=generator,
                 knowledge="white-box" if generator in white else "held-out",
-                protected_after=("none",),
-                lost_after=("greyscale",),
                 **common,
             )
             for generator in generators

@@ -51,7 +51,8 @@ def make(
         thresholds=tuple(threshold(maker, g) for g in generators) if faces else (),
         noise_limits=noise_limits(generators, protections, len(keys)),
         photos=tuple(
-            photo_facts(i, k, protections, generators, white, faces) for i, k in enumerate(keys)
+            photo_facts(i, k, protections, generators, white, faces, purifications)
+            for i, k in enumerate(keys)
         ),
         summary=summary(maker, *known),
         worst=worst(maker, *known),

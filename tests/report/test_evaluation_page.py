@@ -68,6 +68,20 @@ def test_the_title_is_one_bounded_sentence_with_the_numbers_of_the_verdicts(whol
     )
 
 
+def test_the_title_claims_nothing_where_a_purification_says_nothing(tmp_path):
+    outcome = make(tmp_path, photos=4, protections=("ours",), clips=False)
+    photo = outcome.photos[0]
+    assert photo.verdicts[0].verdict == "protected"
+    partly = [dataclasses.replace(v, protected_after=("none",)) for v in photo.verdicts]
+    photos = (dataclasses.replace(photo, verdicts=tuple(partly)), *outcome.photos[1:])
+    shown = "after every one of 3 purifications that leaves the person in the clean photo"
+    assert shown not in read(outcome, tmp_path)
+    outcome = dataclasses.replace(outcome, photos=photos)
+    assert shown in read(outcome, tmp_path)
+    alone = dataclasses.replace(outcome, purifications=outcome.purifications[:2])
+    assert "after JPEG q75 4:2:0, where it leaves the person" in read(alone, tmp_path)
+
+
 def test_photos_without_a_verdict_are_no_part_of_the_claim(tmp_path):
     outcome = make(tmp_path, photos=4, protections=("ours",), clips=False)
     unknown = [

@@ -11,10 +11,11 @@ from anti_i2v_lit.evaluation.facts import (
     WEAKENED,
 )
 from anti_i2v_lit.evaluation.outcome import Outcome
-from anti_i2v_lit.report.evaluation.photos import Tally
+from anti_i2v_lit.report.evaluation.photos import Tally, verdict_of
 from anti_i2v_lit.report.evaluation.text import amount
 
 NOTHING = "Nothing was judged to the end, so nothing is claimed."
+PERSON_LEFT = "leaves the person in the clean photo's clips"
 
 
 def title(outcome: Outcome, tallies: list[Tally]) -> str:
@@ -40,18 +41,31 @@ def sentence(outcome: Outcome, tallies: list[Tally]) -> str:
             more += f"; {tally.counts[word]} {word}"
     return (
         f"{tally.protection}: {kept} of {amount(tally.total, 'photo')} "
-        f"{'stays' if tally.total == 1 else 'stay'} protected {_after(outcome)}, "
+        f"{'stays' if tally.total == 1 else 'stay'} protected {_after(outcome, tally)}, "
         f"measured on {_models(outcome, tally)}{more}."
     )
 
 
-def _after(outcome: Outcome) -> str:
-    real = [p for p in outcome.purifications if p.name]
+def _after(outcome: Outcome, tally: Tally) -> str:
+    real = [p.label for p in outcome.purifications if p.name]
     if not real:
         return "as long as the file is left as it is"
+    passed_over = _passed_over(outcome, tally, real)
     if len(real) == 1:
-        return f"after {real[0].label}"
-    return f"after every one of {len(real)} purifications"
+        return f"after {real[0]}" + (f", where it {PERSON_LEFT}" if passed_over else "")
+    more = f" that {PERSON_LEFT}" if passed_over else ""
+    return f"after every one of {len(real)} purifications{more}"
+
+
+def _passed_over(outcome: Outcome, tally: Tally, labels: list[str]) -> bool:
+    """Whether a photo counts as protected though a purification says nothing about it."""
+    return any(
+        not set(labels) <= set(verdict.protected_after)
+        for photo in outcome.photos
+        if verdict_of(photo, tally.protection).verdict == PROTECTED
+        for verdict in photo.verdicts
+        if (verdict.protection, verdict.knowledge) == (tally.protection, tally.knowledge)
+    )
 
 
 def _models(outcome: Outcome, tally: Tally) -> str:
