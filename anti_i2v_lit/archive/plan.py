@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,30 +142,50 @@ def make_plan(
     )
 
 
-def record_total(folder: Path, photos: Mapping[str, int]) -> None:
+def record_total(folder: Path, photos: Mapping[str, int], expected: Collection[str] = ()) -> None:
     """Note how many photos there are in all, so that `status` can tell the time left.
 
     Args:
         folder: the output folder.
         photos: unit of work, such as a shard -> its photos; joins what other runs noted.
+        expected: units that belong to the whole, whoever works on them; joins likewise.
     """
-    known = {**_read_totals(folder), **photos}
-    if known != _read_totals(folder):
-        write_whole(_total_path(folder), json.dumps({"photos": known}).encode())
+    before = _read_totals(folder)
+    known = _Totals(
+        photos={**before.photos, **photos}, expected=before.expected.union(photos, expected)
+    )
+    if known != before:
+        facts = {"photos": known.photos, "expected": sorted(known.expected)}
+        write_whole(_total_path(folder), json.dumps(facts).encode())
 
 
 def read_total(folder: Path) -> int | None:
-    """How many photos all runs have in all; None when nobody noted it."""
-    known = _read_totals(folder)
+    """How many photos all runs so far have in all; None when nobody noted it."""
+    known = _read_totals(folder).photos
     return sum(known.values()) if known else None
 
 
-def _read_totals(folder: Path) -> dict[str, int]:
+def uncounted_units(folder: Path) -> int:
+    """Units that belong to the whole and that no run has looked into yet."""
+    known = _read_totals(folder)
+    return len(known.expected - known.photos.keys())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Totals:
+    """Photos of the units that were counted, and all units; the former alone in older files."""
+
+    photos: dict[str, int]
+    expected: frozenset[str]
+
+
+def _read_totals(folder: Path) -> _Totals:
     try:
-        found = json.loads(_total_path(folder).read_text())["photos"]
-        return {str(unit): int(photos) for unit, photos in found.items()}
+        found = json.loads(_total_path(folder).read_text())
+        photos = {str(unit): int(count) for unit, count in found["photos"].items()}
+        return _Totals(photos=photos, expected=frozenset(found.get("expected", photos)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return _Totals(photos={}, expected=frozenset())
 
 
 def duration_text(seconds: float) -> str:

@@ -15,7 +15,7 @@ from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import STATUSES, Ledger
 from anti_i2v_lit.archive.lock import held_by
 from anti_i2v_lit.archive.outputs import shard_counts
-from anti_i2v_lit.archive.plan import duration_text, read_total
+from anti_i2v_lit.archive.plan import duration_text, read_total, uncounted_units
 from anti_i2v_lit.archive.reasons import ReasonGroup, Reasons
 from anti_i2v_lit.archive.row import Row
 from anti_i2v_lit.archive.runs import Owner, Sighting, sightings
@@ -71,7 +71,8 @@ class Status:
         in_flight: groups with stored progress.
         running: a run holds the folder now.
         owner: who holds or last held it.
-        total: photos of the run, when known.
+        total: photos of the run, when known; of the units that were counted.
+        uncounted: units, such as shards, that belong to the whole and that no run has looked into.
         photos_per_hour: cloaked photos per hour of the present or last run; None before the
             first one.
         seconds_left: time for the rest at that rate, when the total is known.
@@ -97,12 +98,14 @@ class Status:
     accelerator: str = "device"
     hours_spent: float = 0.0
     hours_left: float | None = None
+    uncounted: int = 0
 
     @property
     def complete(self) -> bool:
         """Whether every photo has its row and no shard is left to write."""
         return (
             self.total is not None
+            and self.uncounted == 0
             and sum(self.counts.values()) >= self.total
             and self.shards[1] == 0
         )
@@ -110,21 +113,24 @@ class Status:
     def render(self) -> str:
         """The status as text for a terminal."""
         recorded = sum(self.counts.values())
-        of = f" of {self.total}" if self.total is not None else ""
+        least, about = ("at least ", "at least") if self.uncounted else ("", "about")
+        of = f" of {least}{self.total}" if self.total is not None else ""
         state = f"running ({self.owner})" if self.running else "not running"
         lines = [
             f"{self.folder}: {state}",
             f"recorded   {recorded}{of}: "
             + ", ".join(f"{self.counts[name]} {name}" for name in STATUSES),
         ]
+        if self.uncounted:
+            lines.append(f"not begun  {self.uncounted} shards that no run has looked into")
         if any(self.shards):
             lines.append(f"shards     {self.shards[0]} written, {self.shards[1]} begun")
         if self.photos_per_hour is not None:
             lines.append(f"speed      {self.photos_per_hour:.1f} photos per hour")
         if self.seconds_left is not None and self.seconds_left > 0:
-            lines.append(f"time left  about {duration_text(self.seconds_left)}")
+            lines.append(f"time left  {about} {duration_text(self.seconds_left)}")
         if self.hours_spent > 0:
-            left = "" if self.hours_left is None else f", about {self.hours_left:.2f} to go"
+            left = "" if self.hours_left is None else f", {about} {self.hours_left:.2f} to go"
             name = "GPU" if self.accelerator == "cuda" else self.accelerator
             lines.append(f"{name} hours".ljust(11) + f"{self.hours_spent:.2f} spent{left}")
         lines += [f"run        {worker}" for worker in self.workers]
@@ -183,6 +189,7 @@ def status(folder: Path, total: int | None = None) -> Status:
         accelerator=_accelerator(runs),
         hours_spent=spent,
         hours_left=spent / len(rows) * remaining if rows and remaining is not None else None,
+        uncounted=uncounted_units(folder),
     )
 
 

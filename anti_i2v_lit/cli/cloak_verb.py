@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from anti_i2v_lit.settings import Settings, load_settings
-from anti_i2v_lit.slurm.parts import part_of
+from anti_i2v_lit.slurm.parts import list_shards, part_of
 
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)*=")
 
@@ -81,13 +81,21 @@ def run(arguments: argparse.Namespace) -> int:
     from anti_i2v_lit.lit.run import cloak
 
     photos, overrides = split_words(arguments.photos)
+    whole: list[str] = []
     if arguments.part is not None:
-        photos = part_of(photos, arguments.part)
+        whole = list_shards(photos)
+        photos = part_of(whole, arguments.part)
         if not photos:
             print(f"no shards fall into part {arguments.part}: nothing to do")
             return 0
     settings = settings_of(arguments, overrides)
-    code = cloak(settings, photos=photos, out=arguments.out, out_format=arguments.out_format)
+    code = cloak(
+        settings,
+        photos=photos,
+        out=arguments.out,
+        out_format=arguments.out_format,
+        part_of=whole,
+    )
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return code
     if arguments.out.is_dir():

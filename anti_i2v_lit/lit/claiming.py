@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from anti_i2v_lit.archive.lock import FILES
 from anti_i2v_lit.archive.outputs import SHARD_SUFFIX
 from anti_i2v_lit.data.folder import Scan
+from anti_i2v_lit.data.shards.reading import shard_name
 
 
 def units_of(found: Scan) -> dict[str, int]:
@@ -17,6 +19,18 @@ def units_of(found: Scan) -> dict[str, int]:
     }
     files = len(found.sources) + len(found.broken) - sum(units.values())
     return {**({FILES: files} if files else {}), **units}
+
+
+def names_of_units(shards: Sequence[str]) -> list[str]:
+    """The units that shards are, without opening them.
+
+    Args:
+        shards: paths, pipes and URLs.
+
+    Raises:
+        ValueError: one without a name.
+    """
+    return [_unit(shard_name(url)) for url in shards]
 
 
 def restricted(found: Scan, units: AbstractSet[str]) -> Scan:

@@ -17,7 +17,7 @@ from anti_i2v_lit.archive.paths import staging_folder, sweep
 from anti_i2v_lit.archive.plan import record_total
 from anti_i2v_lit.data.writing import remove_partials
 from anti_i2v_lit.exit_codes import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PROBLEMS
-from anti_i2v_lit.lit.claiming import restricted, units_of
+from anti_i2v_lit.lit.claiming import names_of_units, restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
@@ -79,7 +79,12 @@ def _observers(settings: Settings, out: Path) -> tuple[CloakProgress, list[RunRe
 
 
 def cloak(
-    settings: Settings, *, photos: Sequence[str], out: Path | str, out_format: str = "shards"
+    settings: Settings,
+    *,
+    photos: Sequence[str],
+    out: Path | str,
+    out_format: str = "shards",
+    part_of: Sequence[str] = (),
 ) -> int:
     """Cloak photos; running it again continues where it was.
 
@@ -92,6 +97,8 @@ def cloak(
         photos: files, folders, globs and shards.
         out: folder of the cloaks.
         out_format: "shards" writes the cloaks of shards back as shards, "folder" as files.
+        part_of: all shards of the campaign, where the photos are one job's part of them; the
+            folder is complete when all of them are.
 
     Returns:
         0 all cloaked, 2 some photos failed or were refused, 3 interrupted and resumable.
@@ -114,14 +121,20 @@ def cloak(
                 placement_of(trainer, settings)  # refuses before anything is loaded or launched
                 if trainer.is_global_zero:
                     claims.append(Claims(folder, workplace(trainer)))
-                    return _lead(trainer, settings, data, claims[0])
+                    return _lead(trainer, settings, data, claims[0], names_of_units(part_of))
                 _fit(trainer, settings, data)
                 return EXIT_DONE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _lead(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule, claims: Claims) -> int:
+def _lead(
+    trainer: pl.Trainer,
+    settings: Settings,
+    data: PhotoDataModule,
+    claims: Claims,
+    expected: Sequence[str],
+) -> int:
     """The part of rank 0: claims around everything, and the report."""
     folder = data.out
     with claims:
@@ -131,7 +144,7 @@ def _lead(trainer: pl.Trainer, settings: Settings, data: PhotoDataModule, claims
                 sweep(staging_folder(folder))
                 clean_temporaries(folder)
                 remove_partials(folder)
-            record_total(folder, units_of(data.requested))
+            record_total(folder, units_of(data.requested), expected)
             _choose(data, claims)
         _fit(trainer, settings, data)
         if claims.alone():  # the last run writes it for all

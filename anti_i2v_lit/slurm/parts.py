@@ -35,19 +35,18 @@ def list_shards(words: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def part_of(words: Sequence[str], part: str) -> list[str]:
+def part_of(shards: Sequence[str], part: str) -> list[str]:
     """The shards of one part.
 
     Args:
-        words: shards, with braces and globs.
+        shards: all of them (`list_shards`).
         part: "I/N": the I-th (from 0) of N ranges whose lengths differ by one at most.
 
     Raises:
-        ValueError: another notation, or as `list_shards`.
+        ValueError: another notation.
     """
     match = _PART.match(part)
     if match is None or int(match[1]) >= int(match[2]):
         raise ValueError(f"--part: expected I/N with I from 0 to N-1, such as 0/8, got {part!r}")
     index, count = int(match[1]), int(match[2])
-    shards = list_shards(words)
     return shards[index * len(shards) // count : (index + 1) * len(shards) // count]

@@ -8,6 +8,7 @@ from anti_i2v_lit.archive.plan import (
     make_plan,
     read_total,
     record_total,
+    uncounted_units,
 )
 
 PHOTOS = [
@@ -61,9 +62,21 @@ def test_units():
 
 
 def test_the_total_is_kept(tmp_path):
-    assert read_total(tmp_path) is None
+    assert read_total(tmp_path) is None and uncounted_units(tmp_path) == 0
     record_total(tmp_path, {"a.tar": 3, "b.tar": 2})
     record_total(tmp_path, {"b.tar": 4})
-    assert read_total(tmp_path) == 7
+    assert read_total(tmp_path) == 7 and uncounted_units(tmp_path) == 0
+    record_total(tmp_path, {"a.tar": 3}, ["a.tar", "c.tar", "d.tar"])
+    assert read_total(tmp_path) == 7 and uncounted_units(tmp_path) == 2
+    record_total(tmp_path, {"c.tar": 0, "d.tar": 1}, ["d.tar"])
+    assert read_total(tmp_path) == 8 and uncounted_units(tmp_path) == 0
     (tmp_path / ".anti_i2v" / "total.json").write_text("7")
     assert read_total(tmp_path) is None
+
+
+def test_totals_of_earlier_versions_are_read(tmp_path):
+    record_total(tmp_path, {"a.tar": 3})
+    (tmp_path / ".anti_i2v" / "total.json").write_text('{"photos": {"a.tar": 3, "b.tar": 2}}')
+    assert read_total(tmp_path) == 5 and uncounted_units(tmp_path) == 0
+    record_total(tmp_path, {"b.tar": 2}, ["a.tar", "b.tar", "c.tar"])
+    assert read_total(tmp_path) == 5 and uncounted_units(tmp_path) == 1

@@ -74,6 +74,18 @@ def test_complete_means_a_row_for_every_photo_and_no_shard_left_to_write(tmp_pat
     assert not status(tmp_path).complete
 
 
+def test_complete_means_every_shard_of_the_campaign_whoever_works_on_it(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.append(Row(key="p/a", status="cloaked", output="p.tar/a.jpg"))
+    record_total(tmp_path, {"p.tar": 1}, ["p.tar", "q.tar", "r.tar"])
+    found = status(tmp_path)
+    assert not found.complete and found.uncounted == 2
+    text = found.render()
+    assert "recorded   1 of at least 1:" in text and "not begun  2 shards" in text
+    record_total(tmp_path, {"q.tar": 0, "r.tar": 0}, ["p.tar", "q.tar", "r.tar"])
+    assert status(tmp_path).complete and "at least" not in status(tmp_path).render()
+
+
 def test_without_a_start_the_rate_comes_from_the_rows(tmp_path):
     for key, seconds in (("a", 10.0), ("b", 30.0)):
         Ledger(tmp_path).append(Row(key=key, status="cloaked", output=key, seconds=seconds))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import webdataset
+import yaml
 
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.status import status
@@ -90,6 +91,20 @@ def test_shards_give_the_bytes_of_files_and_come_back_as_shards(
     monkeypatch.setattr(CloakModule, "_new_job", None)
     assert cloak(settings, photos=[spec], out=out) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_folder_is_complete_when_all_parts_have_run(
+    shards: Path, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = tmp_path / "cloak.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(settings.plain()), encoding="utf-8")
+    words = ["cloak", f"{shards}/*.tar", "--out", str(out), "--config", str(config)]
+    require = ["status", str(out), "--require", "complete"]
+    assert main([*words, "--part", "1/2"]) == 0
+    assert main(require) == 2
+    assert "2 of at least 2: 2 cloaked" in capsys.readouterr().out
+    assert main([*words, "--part", "0/2"]) == 0
+    assert main(require) == 0
 
 
 def test_pipes_order_and_files_out_change_no_byte(
