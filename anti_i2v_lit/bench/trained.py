@@ -43,13 +43,14 @@ def seen_and_unseen(names: Sequence[str], drawn: Sequence[str]) -> dict[str, lis
     seen = {part for name in drawn for part in (name, *_PARTS.get(name, ()))}
     found: dict[str, list[str]] = {UNSEEN: [], MADE_OF: [], DRAWN: [], UNTOUCHED: []}
     for label, row in rows_named(names).items():
-        name = str(row.config["name"]) if row.config is not None else NONE
+        config = row.config or {"name": NONE}
+        name, inner = str(config["name"]), str(config.get("inner", ""))
         if name == NONE:
             title = UNTOUCHED
         elif name in drawn:
             title = DRAWN
         else:
-            title = MADE_OF if seen & {name, *_PARTS.get(name, ())} else UNSEEN
+            title = MADE_OF if seen & {name, inner, *_PARTS.get(name, ())} else UNSEEN
         found[title].append(label)
     return found
 

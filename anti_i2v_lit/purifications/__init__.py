@@ -18,6 +18,7 @@ PURIFICATIONS: Registry[Purification] = Registry(
         "gridpure": "anti_i2v_lit.purifications.gridpure:GridPure",
         "jpeg": "anti_i2v_lit.purifications.jpeg:JpegSave",
         "jpeg_twice": "anti_i2v_lit.purifications.jpeg_twice:JpegTwice",
+        "model_size": "anti_i2v_lit.purifications.model_size:AtModelSize",
         "noise": "anti_i2v_lit.purifications.noise:GaussianNoise",
         "noisy_upscaling": "anti_i2v_lit.purifications.noisy_upscaling:NoisyUpscaling",
         "platform": "anti_i2v_lit.purifications.platform:PlatformStack",

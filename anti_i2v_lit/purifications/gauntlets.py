@@ -45,7 +45,7 @@ class GauntletRow:
 Gauntlet = tuple[GauntletRow, ...]
 
 
-_AT_WORKING_SIZE = {"diffpure", "gridpure", "noisy_upscaling", "remover", "vae"}
+_AT_WORKING_SIZE = {"diffpure", "gridpure", "model_size", "noisy_upscaling", "remover", "vae"}
 
 
 def gauntlet(name: str, *, work_px: int = DEFAULT_WORK_PX) -> Gauntlet:
@@ -53,8 +53,9 @@ def gauntlet(name: str, *, work_px: int = DEFAULT_WORK_PX) -> Gauntlet:
 
     Args:
         name: a key of `GAUNTLETS`.
-        work_px: shorter side at which networks purify, pixels: that of the judged generator's
-            view (`min(generator.view_size)`), since an attacker would purify there.
+        work_px: shorter side at which networks and `model_size` purify, pixels: that of the
+            judged generator's view (`min(generator.view_size)`), since an attacker would purify
+            there.
 
     Raises:
         ValueError: unknown name, with the nearest known one, or a size that no network can use.
@@ -96,6 +97,13 @@ _CROP = _row("crop to 0.8", 2 / 3, name="crop")
 _FACE_CROP = _row("face crop", name="face_crop")
 _GREY = _row("greyscale", name="grey")
 
+# What an attacker does for one model; at full size a large photo's model would see none of it.
+_AT_MODEL_SIZE = (
+    _row("JPEG q50 at the model's size", 50 / 90, name="model_size", inner="jpeg"),
+    _row("half the model's size", 2 / 3, name="model_size", inner="resize"),
+    _row("noise 12.75 levels at the model's size", 12.75 / 16, name="model_size", inner="noise"),
+)
+
 _NETWORKS = tuple(
     _row(network, name="social_network", network=network)
     for network in ("facebook", "instagram", "telegram", "whatsapp", "x")
@@ -119,6 +127,7 @@ _AUDIT = (
     _CROP,
     _FACE_CROP,
     _GREY,
+    *_AT_MODEL_SIZE,
     *_ROUND_TRIPS,
     *_DIFFUSION,
 )
@@ -149,7 +158,7 @@ _RELEASE = (
     ),
 )
 
-_QUICK = (_NONE, _STACK, _jpeg(50, "4:2:0"), _half("bicubic"), _NOISE, _GREY)
+_QUICK = (_NONE, _STACK, *_AT_MODEL_SIZE, _GREY)
 
 GAUNTLETS: dict[str, Gauntlet] = {
     "quick": _QUICK,

@@ -7,6 +7,7 @@ import pytest
 import scipy.ndimage
 import skimage.data
 import skimage.exposure
+import skimage.transform
 import torch
 from kornia.color import rgb_to_ycbcr, ycbcr_to_rgb
 from kornia.filters import guided_blur
@@ -222,3 +223,21 @@ def test_video_codec_severity_is_a_constant_rate_factor(photo):
     assert 1.2 < errors[1] / errors[0] < 2.2
     assert 1.2 < errors[2] / errors[1] < 2.2
     assert errors[0] < 5
+
+
+@pytest.mark.parametrize("inner", ["noise", "resize", "jpeg"])
+def test_at_the_models_size_the_change_of_a_large_photo_is_seen(inner: str) -> None:
+    def seen(picture: np.ndarray) -> np.ndarray:
+        return skimage.transform.resize(picture, (128, 128), 3, anti_aliasing=True)
+
+    large = skimage.data.astronaut() / 255.0
+    photo = torch.from_numpy(large).float().permute(2, 0, 1)[None]
+    at_model_size, at_full_size = (
+        seen(purify(photo, 0.5, **node)[0].permute(1, 2, 0).numpy()) - seen(large)
+        for node in ({"name": "model_size", "inner": inner, "work_px": 128}, {"name": inner})
+    )
+    small = torch.from_numpy(seen(large)).float().permute(2, 0, 1)[None].clamp(0, 1)
+    changed = purify(small, 0.5, name=inner)[0].permute(1, 2, 0).numpy() - seen(large)
+    sizes = [255 * np.sqrt((x**2).mean()) for x in (at_full_size, at_model_size, changed)]
+    assert sizes[1] > 2 * sizes[0]
+    assert sizes[1] == pytest.approx(sizes[2], rel=0.4)  # enlarging and shrinking smooth a little
