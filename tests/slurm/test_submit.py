@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,28 @@ def test_the_site_decides_after_the_template() -> None:
     # Directives after the first command are ignored by SLURM in silence.
     first_command = lines.index("set -euo pipefail")
     assert max(i for i, line in enumerate(lines) if line.startswith("#SBATCH")) < first_command
+
+
+@pytest.mark.parametrize("template", ["array", "nodes", "shard", "evaluate"])
+def test_srun_hears_of_the_processors_of_a_task(
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    for name, line in (("srun", 'echo "$SRUN_CPUS_PER_TASK $*"'), ("anti-i2v", "exit 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    site = Site(cpus_per_task=6)
+    text = render(Job(template=template, arguments=["a b"]), site, tmp_path)
+    assert "#SBATCH --cpus-per-task=6\n" in text
+    job = {"SLURM_CPUS_PER_TASK": "6", "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1"}
+    shown = subprocess.run(
+        ["bash", "-c", text],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **job},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert shown.startswith("6 --kill-on-bad-exit=1 anti-i2v")
 
 
 def test_a_chain_shares_the_settings_out() -> None:
