@@ -31,8 +31,8 @@ class NoiseSettings:
     """Random noise of the cloaks' size, against which they are calibrated.
 
     Attributes:
-        seeds: number of the clips' seeds that are repeated with noise; 0 makes no noise, and then
-            nothing counts as protected.
+        seeds: number of the clips' seeds that are repeated with noise, at most all of them; with
+            fewer than two clips under noise (photos x prompts x seeds) nothing is judged.
         quantile: share of photos, in (0, 0.5], that noise may change more than the limit.
     """
 
@@ -217,6 +217,11 @@ class EvaluationSettings:
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name}: expected different ones, got {values}")
+        if self.noise.seeds > len(self.seeds):
+            raise ValueError(
+                f"noise.seeds: noise repeats the clips' seeds, so expected at most "
+                f"{len(self.seeds)} of them, got {self.noise.seeds}; give more seeds"
+            )
         labels = [node["label"] for node in map(labelled, self.generators)]
         if len(set(labels)) < len(labels):
             raise ValueError(f"generators: two are called {labels}; give each its own label")

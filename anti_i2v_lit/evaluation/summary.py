@@ -208,15 +208,18 @@ class Summary:
         A photo that lacks a planned clip at one of the places counts as not being in them: what
         was not judged is not survived. A place where the clean clips do not show the person says
         nothing and is passed over; a photo with no other place is left out of the share and of
-        its count. So are photos without any clip of the generator and the protection.
+        its count. So are photos without any clip of the generator and the protection, and those
+        of which only a bound from noise could tell.
         """
         tables = [self.verdicts.states(place) for place in places]
         values = {}
         for photo in sorted(set.union(*(set(table) for table in tables))):
             found = [table[photo] for table in tables]
-            telling = [state.state for state in found if not state.says_nothing]
-            if telling:
-                values[photo] = float(all(state in states for state in telling))
+            bounded = [state for state in found if state.num_noisy is None]
+            telling = [state.state for state in bounded if not state.says_nothing]
+            lost = any(state not in states for state in telling)
+            if telling and (lost or len(bounded) == len(found)):
+                values[photo] = float(not lost)
         return self._estimate(values)
 
     def _whole(self, places: Sequence[Place]) -> set[str]:

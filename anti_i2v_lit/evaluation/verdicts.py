@@ -2,7 +2,8 @@
 
 Two things are no evidence that a cloak survived a purification: clips that are not there, and clips
 of a model that does not show the person in the clean photo's clip either. A photo with missing
-clips is "not judged", unless the clips that are there already make it "not protected".
+clips is "not judged", unless the clips that are there already make it "not protected". Where too
+few clips under noise give no bound, nothing was compared with noise: that is "not judged" too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ Place = tuple[str, str, str]
 # Unprotected is the worst: what was not judged cannot make it better.
 _ORDER = {PROTECTED: 0, WEAKENED: 1, NOT_JUDGED: 2, UNPROTECTED: 3, NOT_A_CLOAK: 4}
 # At one place, a network without evidence cannot excuse one that still sees the person.
-_AT_PLACE = {PROTECTED: 0, NOT_JUDGED: 1, WEAKENED: 2, UNPROTECTED: 3}
+_AT_PLACE = {PROTECTED: 0, NOT_JUDGED: 1, WEAKENED: 2, UNPROTECTED: 4}
+_WITHOUT_BOUND = 3  # it may be unprotected, so it counts more than weakened
 _BOUNDED = {
     UNKNOWN: "; nobody says which models computed this cloak, so a white-box result cannot be "
     "excluded",
@@ -54,6 +56,7 @@ class State:
         value: of the figure, mean over the photo's clips.
         clean: the same of the clean photo's clips.
         num_missing: planned clips, or clean clips that belong to them, that were not judged.
+        num_noisy: clips under noise, where they are too few for a bound; else None.
     """
 
     state: str
@@ -61,6 +64,7 @@ class State:
     value: float = math.nan
     clean: float = math.nan
     num_missing: int = 0
+    num_noisy: int | None = None
 
     @property
     def is_lost(self) -> bool:
@@ -71,7 +75,7 @@ class State:
     @property
     def says_nothing(self) -> bool:
         """Whether every clip is there and the clean ones do not show the person."""
-        return self.state == NOT_JUDGED and not self.num_missing
+        return self.state == NOT_JUDGED and not self.num_missing and self.num_noisy is None
 
 
 class Verdicts:
@@ -98,9 +102,7 @@ class Verdicts:
         for row in trials.results:
             self._expected.setdefault((row.generator, row.protection), {})[row.photo] = None
         self._thresholds = {(t.generator, t.figure): t.value for t in thresholds}
-        self._limits = {
-            (n.generator, n.protection, n.purification, n.figure): n.value for n in limits
-        }
+        self._limits = {(n.generator, n.protection, n.purification, n.figure): n for n in limits}
         self._states: dict[Place, dict[str, State]] = {}
 
     def states(self, place: Place) -> Mapping[str, State]:
@@ -131,7 +133,7 @@ class Verdicts:
             judged = [self._by_identity(place, f, *values) for f, values in given.items()]
             if not given or any(math.isnan(values[0]) for values in given.values()):
                 judged = [self._by_distance(place, distances.get(photo, math.nan))]
-            state = max(judged, key=lambda state: _AT_PLACE[state.state])
+            state = max(judged, key=_rank)
             if count and not state.is_lost:
                 state = State(state=NOT_JUDGED)
             found[photo] = replace(state, num_missing=count)
@@ -154,20 +156,32 @@ class Verdicts:
     def _by_identity(
         self, place: Place, figure: str, value: float, clean: float, change: float, highest: float
     ) -> State:
-        limit = self._limits.get((*place, figure), math.nan)
+        limit, num_noisy = self._limit(place, figure)
         threshold = self._thresholds.get((place[0], figure), math.nan)
         state = UNPROTECTED
         if clean < threshold and value < threshold:
-            state = NOT_JUDGED  # a person who is not there without the cloak cannot be lost by it
+            # A person who is not there without the cloak cannot be lost by it.
+            state, num_noisy = NOT_JUDGED, None
+        elif num_noisy is not None:
+            state = NOT_JUDGED
         elif change < limit:
             state = PROTECTED if highest < threshold else WEAKENED
-        return State(state=state, figure=figure, value=value, clean=clean)
+        return State(state=state, figure=figure, value=value, clean=clean, num_noisy=num_noisy)
 
     def _by_distance(self, place: Place, value: float) -> State:
         """Without a face to compare, a clip that differs more than noise's is no more than that."""
-        limit = self._limits.get((*place, DISTANCE), math.nan)
+        limit, num_noisy = self._limit(place, DISTANCE)
         state = WEAKENED if value > limit else UNPROTECTED
-        return State(state=state, figure=DISTANCE, value=value)
+        if num_noisy is not None:
+            state = NOT_JUDGED
+        return State(state=state, figure=DISTANCE, value=value, num_noisy=num_noisy)
+
+    def _limit(self, place: Place, figure: str) -> tuple[float, int | None]:
+        """What noise may do, and the number of clips under noise if they are too few for it."""
+        limit = self._limits.get((*place, figure))
+        if limit is None:
+            return math.nan, 0
+        return limit.value, limit.num_clips if math.isnan(limit.value) else None
 
     def verdict(
         self,
@@ -247,6 +261,11 @@ def refused(protection: str, problems: Iterable[Problem]) -> Verdict:
     )
 
 
+def _rank(state: State) -> int:
+    """Which network's state stands for a place: the highest."""
+    return _AT_PLACE[state.state] if state.num_noisy is None else _WITHOUT_BOUND
+
+
 def _severity(state: State) -> tuple[int, float]:
     value = -math.inf if math.isnan(state.value) else state.value
     return _ORDER[state.state], value if state.figure != DISTANCE else -value
@@ -265,6 +284,12 @@ def _sentence(
         parts.append(f"{what} after {_listed(after[WEAKENED])}")
     if after[UNPROTECTED]:
         parts.append(f"no better than noise of equal size after {_listed(after[UNPROTECTED])}")
+    unbounded = {u: s.num_noisy for u, s in states.items() if s.num_noisy is not None}
+    if unbounded:
+        parts.append(
+            f"too few noise clips ({min(unbounded.values())}) for a bound: raise noise.seeds; not "
+            f"judged after {_listed(list(unbounded))}"
+        )
     lacking = [f"{u} ({s.num_missing} clips)" for u, s in states.items() if s.num_missing]
     if lacking:
         parts.append(f"not every planned clip was judged: missing after {_listed(lacking)}")

@@ -32,6 +32,7 @@ def test_overrides_reach_into_sections_and_lists() -> None:
     [
         ("sedes=[0]", "Did you mean 'seeds'"),
         ("noise.sedes=1", "Did you mean 'seeds'"),
+        ("noise.seeds=4", "at most 3 of them, got 4; give more seeds"),
         ("seeds=[]", "at least one"),
         ("seeds=[1,1]", "different ones"),
         ("gauntlet=quik", "quick"),

@@ -5,6 +5,7 @@ and 0.05: mean 0.075, standard deviation 0.02887, t(0.95, 3) = 2.3534, so the li
 -(0.075 + 2.3534 * 0.02887 * sqrt(1.25)) = -0.15095.
 """
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from anti_i2v_lit.evaluation.facts import (
     WEAKENED,
     Verdict,
 )
-from anti_i2v_lit.evaluation.plan import CLEAN
+from anti_i2v_lit.evaluation.plan import CLEAN, NOISE
 from anti_i2v_lit.evaluation.store import Result
 from anti_i2v_lit.evaluation.summary import Summary
 from anti_i2v_lit.evaluation.verdicts import NO_PERSON, overall
@@ -152,3 +153,46 @@ def test_over_generators_the_lost_one_decides_and_blind_ones_are_left_out() -> N
     assert overall([blind]).verdict == NOT_JUDGED
     both = overall([blind, good])
     assert both.verdict == PROTECTED and "nothing is known of h" in both.reason
+
+
+def of_one_photo(values: tuple[float, float], noisy: int) -> Summary:
+    """One photo with this many clips under noise at each place; threshold 0.4."""
+    rows = [r for r in surroundings("a") if not r.protection.startswith("noise")]
+    rows += [row("a", NOISE + "ours", p, s, 0.6 - 0.05 * s) for p in PLACES for s in range(noisy)]
+    return summary([*rows, *everywhere("a", *values)], {"dlib": 0.4})
+
+
+@pytest.mark.parametrize("values", [(0.1, 0.1), (0.5, 0.5), (0.7, 0.7)])
+@pytest.mark.parametrize("noisy", [0, 1])
+def test_without_a_bound_from_noise_nothing_is_judged(
+    values: tuple[float, float], noisy: int
+) -> None:
+    found = of_one_photo(values, noisy)
+    assert all(math.isnan(limit.value) for limit in found.limits)
+    verdict = verdict_of(found, "a")
+    assert verdict.verdict == NOT_JUDGED and verdict.lost_after == ()
+    assert f"too few noise clips ({noisy}) for a bound: raise noise.seeds" in verdict.reason
+    assert verdict.value == pytest.approx(values[0])
+    assert {case.share_protected.count for case in found.worst()} == {0}
+    assert {cell.share_changed.count for cell in found.heat()} == {0}
+
+
+def test_two_clips_under_noise_are_a_bound() -> None:
+    assert verdict_of(of_one_photo((0.7, 0.7), 2), "a").verdict == UNPROTECTED
+
+
+def test_a_person_who_is_not_there_needs_no_bound() -> None:
+    rows = [r for r in surroundings("a", clean=0.2) if not r.protection.startswith("noise")]
+    found = summary([*rows, *everywhere("a", -0.3, -0.3)], {"dlib": 0.4})
+    assert verdict_of(found, "a").reason == NO_PERSON
+
+
+def test_a_bound_at_one_place_shows_what_is_lost_there() -> None:
+    rows = [row("a", CLEAN, place, seed, 0.7) for place in PLACES for seed in (0, 1)]
+    rows += [row("a", NOISE + "ours", NONE, seed, 0.6 - 0.05 * seed) for seed in (0, 1)]
+    found = summary([*rows, *everywhere("a", 0.6, 0.6)], {"dlib": 0.4})
+    verdict = verdict_of(found, "a")
+    assert verdict.verdict == UNPROTECTED and verdict.lost_after == (NONE,)
+    assert f"not judged after {JPEG}" in verdict.reason
+    (case,) = found.worst()
+    assert case.share_protected.count == 1 and case.share_protected.mean == 0
