@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from anti_i2v_lit.slurm.signals import REQUEST
+
 _OVERRIDE = re.compile(r"^[a-z_0-9]+=")
 
 
@@ -55,15 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
         for name, reason in list(entry.skipped.items())[:20]:
             print(f"  {name}: {reason}", file=sys.stderr)
 
-    found = build_shards(
-        source,
-        [Path(word) for word in words],
-        arguments.out,
-        building,
-        settings=settings,
-        shard_range=_range(arguments.range),
-        on_shard=show,
-    )
+    with REQUEST.interrupting():  # the shard that is being made is made again
+        found = build_shards(
+            source,
+            [Path(word) for word in words],
+            arguments.out,
+            building,
+            settings=settings,
+            shard_range=_range(arguments.range),
+            on_shard=show,
+        )
     skipped = sum(len(entry.skipped) for entry in found.shards)
     samples = sum(entry.samples for entry in found.shards)
     print(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anti_i2v_lit.slurm.signals import REQUEST
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
@@ -17,7 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
     from anti_i2v_lit.archive.ledger import Ledger
     from anti_i2v_lit.archive.verify import verify
 
-    findings = verify(arguments.folder, workers=arguments.workers)
+    with REQUEST.interrupting():  # it only reads
+        findings = verify(arguments.folder, workers=arguments.workers)
     for finding in findings:
         print(finding)
     rows = Ledger(arguments.folder).rows().values()

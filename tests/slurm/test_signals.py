@@ -50,6 +50,25 @@ def test_the_first_signal_is_remembered():
     assert request.received == signal.SIGUSR1
 
 
+def test_work_that_does_not_look_is_interrupted_once_and_only_while_it_lasts():
+    request = StopRequest()
+    request.install()
+    begun = []
+    with pytest.raises(KeyboardInterrupt), request.interrupting():
+        begun.append("work")
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            begun.append("more work")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            begun.append("way out")
+    assert begun == ["work", "way out"] and request.received == signal.SIGUSR1
+    with pytest.raises(KeyboardInterrupt), request.interrupting():
+        begun.append("too late to begin")
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert begun[-1] == "way out"
+
+
 def test_after_the_warning_the_job_requeues_itself_and_waits_for_its_end(scontrol):
     waited, said = left(signal.SIGUSR1)
     assert scontrol.read_text() == "requeue 8_1\n"
