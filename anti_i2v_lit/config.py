@@ -94,6 +94,9 @@ def parse_override(cls: type, override: str) -> tuple[str, Any]:
 
 
 def digest(settings: Any) -> str:
-    """SHA-256 over the canonical JSON of plain data; equal settings give equal digests."""
+    """SHA-256 over the canonical JSON of plain data; equal settings give equal digests.
+
+    File names need not be UTF-8; their odd bytes count like any others.
+    """
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -140,8 +140,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if outcome is None:
         return code
-    for sentence in outcome.headline:
-        print(sentence)
+    for sentence in outcome.headline:  # which may name files, whose names need not be UTF-8
+        print(sentence.encode(errors="backslashreplace").decode())
     for problem in outcome.problems:
         where = " ".join(part for part in (problem.protection, problem.photo) if part)
         print(f"{problem.kind}: {where}: {problem.reason}", file=sys.stderr)

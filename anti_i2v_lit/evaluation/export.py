@@ -30,7 +30,8 @@ def write_rows(results: Sequence[Result], outcome: Outcome, folder: Path) -> tup
     One row per clip: photo, protection, purification, generator, prompt, seed, frame (the clean
     counterpart), severity, tier, knowledge ("held-out", "unknown", "white-box" or ""), verdict of
     the photo, then one column per figure. Undefined figures are null. Values per frame are lists
-    named `frames_<figure>`, in Parquet and JSON only.
+    named `frames_<figure>`, in Parquet and JSON only. Bytes of names that are not UTF-8 are written
+    as escapes such as `\\udcfc`.
 
     Returns:
         The names of the files.
@@ -69,13 +70,18 @@ def _flat(
     protection = {p.name: p for p in outcome.protections}.get(result.protection)
     knowledge = protection.knowledge(result.generator) if protection is not None else ""
     return {
-        **{name: getattr(result, name) for name in _PLACES},
+        **{name: _text(getattr(result, name)) for name in _PLACES},
         "severity": entry.severity,
         "tier": entry.tier,
         "knowledge": knowledge,
         "verdict": verdicts.get((result.photo, result.protection, result.generator), ""),
         **{name: _number(value) for name, value in result.figures.items()},
     }
+
+
+def _text(value: str | int) -> str | int:
+    """Text that is UTF-8, which a file's name need not be; numbers stay."""
+    return value if isinstance(value, int) else value.encode(errors="backslashreplace").decode()
 
 
 def _verdicts(outcome: Outcome) -> Mapping[tuple[str, str, str], str]:

@@ -46,7 +46,7 @@ def write_tensorboard(outcome: Outcome, folder: Path, config: ReportSettings | N
                     writer.add_scalar(tag, value, step)
             _images(writer, outcome, folder, name, config or ReportSettings())
     with SummaryWriter(str(root / run_name("outcome"))) as writer:
-        writer.add_text("headline", "\n\n".join(outcome.headline) or "Nothing was judged.")
+        writer.add_text("headline", _utf8("\n\n".join(outcome.headline)) or "Nothing was judged.")
     return root
 
 
@@ -83,7 +83,12 @@ def _scalars(outcome: Outcome, name: str) -> Iterable[tuple[str, float, int]]:
 
 
 def _tag(*parts: str) -> str:
-    return "/".join(part.replace("/", "_") for part in parts)
+    return _utf8("/".join(part.replace("/", "_") for part in parts))
+
+
+def _utf8(text: str) -> str:
+    """Text as TensorBoard takes it: bytes of names that are not UTF-8 as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _images(
