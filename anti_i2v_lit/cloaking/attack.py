@@ -47,7 +47,7 @@ class AttackConfig:
     steps: int = 200
     step_8bit: float = 1.0
     budget_8bit: float = 16.0
-    momentum: float = 0.9
+    momentum: float = 0.0
     random_start: float = 0.1
     num_draws: int = 16
     timestep_low: float = 0.0

@@ -38,7 +38,7 @@ class DualSpace(PerturbationSpace):
 
         chroma: LabChromaSpace.Config = field(default_factory=LabChromaSpace.Config)
         low_frequency: LowFrequencySpace.Config = field(default_factory=LowFrequencySpace.Config)
-        alternate_every: int = 1
+        alternate_every: int = 0
 
         def __post_init__(self) -> None:
             check_at_least(self.alternate_every, 0, "alternate_every")

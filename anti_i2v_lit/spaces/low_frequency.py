@@ -33,16 +33,17 @@ class LowFrequencySpace(PerturbationSpace):
         Attributes:
             frequency_share: lowest frequencies kept, as a share of each axis, in (0, 1]. At 0.125
                 the finest wave is 16 pixels long, the finest that a latent of 8 times fewer
-                pixels holds; three quarters or more of it survive a save at quality 75.
+                pixels holds; three quarters or more of it survive a save at quality 75. Cloaks
+                of more frequencies hold up better (docs/tables.md).
             budget_share: largest change by these frequencies, as a share of the attack's budget
-                in grey levels, in (0, 1]; below 1 because smooth changes are easier to see.
+                in grey levels, in (0, 1]; smooth changes are easier to see.
             step_rule: "proportional" steps along the gradient of the coefficients at unit root
                 mean square; "sign" along its sign, which gives every frequency one amplitude
                 and was measured to do far less (docs/ablation.md).
         """
 
-        frequency_share: float = 0.125
-        budget_share: float = 0.5
+        frequency_share: float = 0.75
+        budget_share: float = 1.0
         step_rule: str = "proportional"
 
         def __post_init__(self) -> None:
