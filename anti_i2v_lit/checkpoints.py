@@ -230,9 +230,20 @@ def files_digest(files: Sequence[Path]) -> str:
     return _digest_of_bytes(folder, tuple((file, file.stat().st_mtime_ns) for file in resolved))
 
 
+def ends_digest(place: Path) -> str:
+    """SHA-256 over a file, or all files below a folder, known by name, size and both ends.
+
+    Args:
+        place: that exists.
+    """
+    found = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.is_file())
+    folder = place.parent if place.is_file() else place
+    return _digest_of_ends(folder, tuple((file, file.stat().st_mtime_ns) for file in found))
+
+
 @functools.lru_cache(maxsize=64)
 def _digest_of_ends(folder: Path, files: tuple[tuple[Path, int], ...]) -> str:
-    """`model_digest` of files with their times of change, so that it is asked often for little."""
+    """Of files by their ends; their times of change let it be asked often for little."""
     state = hashlib.sha256()
     for file, _ in files:
         size = file.stat().st_size

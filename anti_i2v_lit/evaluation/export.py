@@ -25,13 +25,13 @@ BY_FRAME = "frames_"
 
 
 def write_rows(results: Sequence[Result], outcome: Outcome, folder: Path) -> tuple[str, ...]:
-    """Write `results.parquet`, `.csv` and `.json`, each whole or not at all.
+    r"""Write `results.parquet`, `.csv` and `.json`, each whole or not at all.
 
     One row per clip: photo, protection, purification, generator, prompt, seed, frame (the clean
     counterpart), severity, tier, knowledge ("held-out", "unknown", "white-box" or ""), verdict of
     the photo, then one column per figure. Undefined figures are null. Values per frame are lists
     named `frames_<figure>`, in Parquet and JSON only. Bytes of names that are not UTF-8 are written
-    as escapes such as `\\udcfc`.
+    as escapes such as `\udcfc`.
 
     Returns:
         The names of the files.

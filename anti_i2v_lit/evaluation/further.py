@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anti_i2v_lit.checkpoints import ends_digest
 from anti_i2v_lit.config import digest, parse_config
 from anti_i2v_lit.evaluation.calibration import OTHERS
 from anti_i2v_lit.evaluation.columns import COLUMNS, EMBEDDERS
 from anti_i2v_lit.evaluation.export import BY_FRAME, FIELDS
 from anti_i2v_lit.evaluation.facts import AbsentMetric, ColumnFacts
 from anti_i2v_lit.metrics import METRICS, SET_METRICS
-from anti_i2v_lit.metrics.availability import build_metric, missing
+from anti_i2v_lit.metrics.availability import build_metric, missing, weights_of
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
 from anti_i2v_lit.metrics.frames import FrameMetric
 
@@ -48,6 +49,7 @@ class Further:
         weights: folder of weights.
         absent: what was asked for and lacks something.
         asked: label -> {name, <fields>} of metrics of clips and files that run.
+        digests: label -> digest of the weights of those that read some.
     """
 
     of_clips: Mapping[str, Metric[GeneratedClip]]
@@ -56,16 +58,21 @@ class Further:
     weights: Path | None
     absent: tuple[AbsentMetric, ...]
     asked: Mapping[str, Node]
+    digests: Mapping[str, str]
 
     @property
     def nodes(self) -> tuple[dict[str, Any], ...]:
         """What decides the further figures of clips, whatever the order in which it was asked."""
-        return tuple({**self.asked[label], "label": label} for label in sorted(self.of_clips))
+        return tuple({**self._identity(label), "label": label} for label in sorted(self.of_clips))
 
     @property
     def file_settings(self) -> dict[str, str]:
-        """Label of every metric of files -> digest of its settings."""
-        return {label: digest(dict(self.asked[label])) for label in self.of_files}
+        """Label of every metric of files -> digest of its settings and weights."""
+        return {label: digest(self._identity(label)) for label in self.of_files}
+
+    def _identity(self, label: str) -> dict[str, Any]:
+        weights = {"digest": self.digests[label]} if label in self.digests else {}
+        return {**self.asked[label], **weights}
 
     def judge_clip(
         self, clip: GeneratedClip
@@ -143,7 +150,13 @@ def build_further(nodes: Sequence[Node], weights: Path | None) -> Further:
         weights=weights,
         absent=tuple(absent),
         asked=asked,
+        digests={label: d for label, node in asked.items() if (d := _digest_of(node, weights))},
     )
+
+
+def _digest_of(node: Node, weights: Path | None) -> str:
+    """Of the weights that a metric reads; "" where it reads none."""
+    return " ".join(ends_digest(place) for place in weights_of(node, weights))
 
 
 def _is_own(label: str, node: Node) -> bool:

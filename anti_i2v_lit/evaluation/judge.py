@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from anti_i2v_lit.backbones.lpips_net import load_lpips, lpips_between, lpips_features
+from anti_i2v_lit.checkpoints import files_digest
 from anti_i2v_lit.data.faces import Face, FaceConfig, FaceDetector
 from anti_i2v_lit.evaluation.columns import EMBEDDERS
 from anti_i2v_lit.evaluation.foreign import ENCODER_FILE, ForeignEncoder
@@ -57,6 +58,7 @@ class Judge:
         detector: finds faces.
         embedders: name (one of `EMBEDDERS`) -> face network.
         encoders: "own" and/or "foreign" -> views [B, 3, H, W] to latents.
+        digests: of the weights of encoders that no generator's settings tell of.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Judge:
         detector: Detector,
         embedders: Mapping[str, FaceEmbedder],
         encoders: Mapping[str, Encoder],
+        digests: Mapping[str, str] | None = None,
     ) -> None:
         self.detector, self.embedders, self.encoders = detector, dict(embedders), dict(encoders)
+        self._digests = dict(digests or {})
         self._lpips = load_lpips()
         settings = FramesConfig()
         self._to_photo: dict[str, FrameMetric] = {
@@ -92,8 +96,12 @@ class Judge:
 
     @property
     def parts(self) -> list[str]:
-        """The optional parts at hand, face networks with their digests; part of rows' identity."""
-        shifts = (f"shift_{name}" for name in self.encoders)
+        """The optional parts at hand with digests of their weights; part of rows' identity."""
+        known = self._digests
+        shifts = (
+            with_digest(f"shift_{name}", known[name]) if name in known else f"shift_{name}"
+            for name in self.encoders
+        )
         return sorted([*self.networks.values(), *shifts])
 
     @torch.no_grad()
@@ -350,6 +358,7 @@ def build_judge(
     """
     embedders: dict[str, FaceEmbedder] = {}
     encoders: dict[str, Encoder] = {}
+    digests: dict[str, str] = {}
     if own_encoder is not None:
         encoders["own"] = own_encoder
     for name, file in _EMBEDDER_FILES.items():
@@ -357,6 +366,10 @@ def build_judge(
             embedders[name] = FACE_EMBEDDERS.build({"name": name, "weights": str(weights / file)})
     if weights is not None and (weights / ENCODER_FILE).is_file():
         encoders["foreign"] = ForeignEncoder(weights / ENCODER_FILE).encode
+        digests["foreign"] = files_digest([weights / ENCODER_FILE])
     return Judge(
-        detector=detector or FaceDetector(FaceConfig()), embedders=embedders, encoders=encoders
+        detector=detector or FaceDetector(FaceConfig()),
+        embedders=embedders,
+        encoders=encoders,
+        digests=digests,
     )

@@ -21,7 +21,7 @@ class FileFigure:
     Attributes:
         protection: whose file.
         name: label of the metric.
-        settings: digest of the metric's settings.
+        settings: digest of the metric's settings and weights.
         value: of the figure; NaN where it is undefined.
     """
 

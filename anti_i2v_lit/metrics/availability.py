@@ -30,6 +30,22 @@ def missing(node: Mapping[str, Any], folder: Path | None = None) -> tuple[Requir
     )
 
 
+def weights_of(node: Mapping[str, Any], folder: Path | None = None) -> tuple[Path, ...]:
+    """The files and model folders that a metric would read, of those that are there.
+
+    Args:
+        node: `{name: ..., <fields of its Config>}`; its own `weights` win over the folder.
+        folder: folder of weights; None means $ANTI_I2V_DATA/models.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    configured = str(node.get("weights", ""))
+    needs = [need for need in _needs(node) if isinstance(need, WeightsFile)]
+    found = [need.find(configured, folder) for need in needs]
+    return tuple(path for path in found if path is not None)
+
+
 def build_metric(node: Mapping[str, Any], folder: Path | None = None) -> Metric[Any]:
     """Build a metric with its weights from a folder.
 

@@ -2,15 +2,17 @@
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
 from anti_i2v_lit.evaluation import further
-from anti_i2v_lit.evaluation.further import build_further, subject_of
+from anti_i2v_lit.evaluation.further import Further, build_further, subject_of
 from anti_i2v_lit.evaluation.settings import load_evaluation_settings
 from anti_i2v_lit.metrics.availability import build_metric
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
+from anti_i2v_lit.metrics.requirements import WeightsFile
 from anti_i2v_lit.registry import Registry
 
 
@@ -37,6 +39,36 @@ class Counting(Metric[GeneratedClip]):
         return self.config.factor * len(subject.frames)
 
 
+class Weighing(Counting):
+    """Frames of a clip, beside a file of weights."""
+
+    @dataclass(kw_only=True)
+    class Config(Counting.Config):
+        """Settings.
+
+        Attributes:
+            weights: path of the file.
+        """
+
+        weights: str = ""
+
+    needs = (WeightsFile(name="scales.bin", how_to_get="make it"),)
+
+
+class WeighingFiles(Metric[CloakedPhoto]):
+    """Nothing of a file, beside the same weights."""
+
+    Config = Weighing.Config
+    direction, unit, source = "none", "none", "here"
+    needs = Weighing.needs
+
+    def __init__(self, config: Weighing.Config) -> None:
+        super().__init__()
+
+    def _score(self, subject: CloakedPhoto) -> float:
+        return 0.0
+
+
 class Aimless(Metric):  # type: ignore[type-arg]
     """Looks at nothing in particular."""
 
@@ -47,7 +79,9 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = Registry.targets
 
     def more(self: Registry[object]) -> dict[str, str]:
-        own = {"counting": f"{__name__}:Counting"} if self.seam == "metric" else {}
+        classes = {"counting": Counting, "weighing": Weighing, "weighing_files": WeighingFiles}
+        own = {n: f"{__name__}:{c.__name__}" for n, c in classes.items()}
+        own = own if self.seam == "metric" else {}
         return {**own, **targets(self)}
 
     monkeypatch.setattr(Registry, "targets", more)
@@ -131,6 +165,19 @@ def test_the_order_in_which_metrics_are_asked_for_is_no_part_of_a_row(plugged: N
         further_of("metrics=[motion_amount,lightness,counting]"),
     )
     assert one.nodes == other.nodes, "figures of files are no part either"
+
+
+def test_other_weights_are_another_metric(plugged: None, tmp_path: Path) -> None:
+    def of(content: bytes) -> Further:
+        (tmp_path / "scales.bin").write_bytes(content)
+        return build_further([{"name": n} for n in ("counting", *names)], tmp_path)
+
+    names = ("weighing", "weighing_files")
+    one, same, other = of(b"1"), of(b"1"), of(b"2")
+    assert one.nodes == same.nodes and one.file_settings == same.file_settings
+    assert one.nodes[0] == other.nodes[0] == {"name": "counting", "label": "counting"}
+    assert one.nodes[1] != other.nodes[1]
+    assert one.file_settings["weighing_files"] != other.file_settings["weighing_files"]
 
 
 def test_a_metric_says_what_it_looks_at() -> None:

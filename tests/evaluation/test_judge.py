@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,9 +7,16 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from anti_i2v_lit.evaluation import judge as judge_module
 from anti_i2v_lit.evaluation.columns import COLUMNS
 from anti_i2v_lit.evaluation.judge import build_judge, displacement, judge_file, weights_folder
-from tests.evaluation.fakes import FACE, fake_judge, picture
+from tests.evaluation.fakes import (
+    FACE,
+    BrightDetector,
+    FadingGenerator,
+    fake_judge,
+    picture,
+)
 
 
 def tensor(seed: int, side: int = 24) -> torch.Tensor:
@@ -200,3 +208,14 @@ def test_a_judge_without_weights_leaves_parts_out(tmp_path, monkeypatch) -> None
     assert weights_folder(None) == tmp_path / "models"
     with pytest.raises(ValueError, match="--weights"):
         weights_folder(tmp_path / "nowhere")
+
+
+def test_other_weights_of_the_foreign_encoder_are_another_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_module, "ForeignEncoder", lambda path: FadingGenerator())
+    parts = []
+    for content in (b"1", b"1", b"2"):
+        (tmp_path / "taef2_encoder.pth").write_bytes(content)
+        parts.append(build_judge(tmp_path, None, BrightDetector()).parts)
+    assert parts[0] == parts[1] != parts[2] and parts[0][0].startswith("shift_foreign@")
