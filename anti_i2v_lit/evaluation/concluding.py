@@ -28,6 +28,7 @@ from anti_i2v_lit.evaluation.facts import (
     Verdict,
 )
 from anti_i2v_lit.evaluation.further import Further
+from anti_i2v_lit.evaluation.inspection import unlike_the_rest
 from anti_i2v_lit.evaluation.knowledge import known_pairs, white_box_of
 from anti_i2v_lit.evaluation.matching import Matched
 from anti_i2v_lit.evaluation.outcome import HeatCell, Outcome, WorstCase
@@ -61,7 +62,8 @@ class Found:
 def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
     """The rows of a plan, in the plan's order, whoever made them."""
     looked_at = {key: records.find(plan.record_identity(key)) for key in plan.photos}
-    known = {key: record for key, record in looked_at.items() if record is not None}
+    known = {k: _of_today(record, plan) for k, record in looked_at.items() if record is not None}
+    known = _without_swapped(known, plan)
     results, lacking = [], len(looked_at) - len(known)
     for record in known.values():
         for label in plan.generators:
@@ -73,6 +75,38 @@ def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
         results=tuple(_beside_strangers(results, plan, known)),
         num_missing=lacking,
     )
+
+
+def _of_today(record: PhotoRecord, plan: Plan) -> PhotoRecord:
+    """A record with the paths of this plan: folders may have moved since it was made."""
+    pairs = {m.name: m.pairs[record.key] for m in plan.protections if record.key in m.pairs}
+    return dataclasses.replace(
+        record,
+        path=str(plan.photos[record.key].path),
+        files=tuple(
+            dataclasses.replace(file, path=str(pairs[file.protection].file.path))
+            for file in record.files
+        ),
+    )
+
+
+def _without_swapped(records: Mapping[str, PhotoRecord], plan: Plan) -> dict[str, PhotoRecord]:
+    """Records in which originals in the place of cloaks, that no manifest tells of, are none."""
+    found = dict(records)
+    for matched in plan.protections:
+        residuals = {
+            key: record.file(matched.name).residual_rms_8bit
+            for key, record in records.items()
+            if matched.name in record.cloaks and matched.pairs[key].row is None
+        }
+        for problem in unlike_the_rest(matched.name, residuals):
+            record = found[problem.photo]
+            found[problem.photo] = dataclasses.replace(
+                record,
+                cloaks=tuple(name for name in record.cloaks if name != matched.name),
+                problems=(*record.problems, problem),
+            )
+    return found
 
 
 def _beside_strangers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ from anti_i2v_lit.metrics.imperceptibility import measure_change
 from anti_i2v_lit.ops.resize import Box, crop_resize
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+# What a folder without a manifest holds in place of a cloak may be the original, resized or saved
+# again: it differs from the photo by about a grey level, and far less than the folder's cloaks do.
+FAR_BELOW = 0.2  # share of the folder's median residual
+SMALL_RMS_8BIT = 1.5
 PSNR_MARGIN_DB = 0.5  # a re-read cloak repeats the manifest's figure to far less than this
 
 
@@ -87,6 +92,30 @@ def inspect(subject: Subject, network: lpips.LPIPS) -> Inspected:
     if reason:
         return _no_cloak(subject, "swapped", reason, file)
     return Inspected(file=file, problems=tuple(_changes(subject)), is_cloak=True)
+
+
+def unlike_the_rest(protection: str, residuals: Mapping[str, float]) -> list[Problem]:
+    """Files of a folder that hardly differ from their photos, though its other files do.
+
+    Args:
+        protection: name.
+        residuals: key of a photo -> root mean square of its file's change, grey levels.
+    """
+    if not residuals:
+        return []
+    usual = statistics.median(residuals.values())
+    return [
+        Problem(
+            kind="swapped",
+            protection=protection,
+            photo=key,
+            reason=f"it differs from the photo by {residual:.2f} grey levels (root mean square), "
+            f"the files of the folder by {usual:.2f} (median): the original, resized or saved "
+            "again, seems to lie in its place",
+        )
+        for key, residual in residuals.items()
+        if residual < min(SMALL_RMS_8BIT, FAR_BELOW * usual)
+    ]
 
 
 def framed(photo: Tensor, box: Box, protected: Tensor) -> Tensor:

@@ -4,12 +4,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from anti_i2v_lit.evaluation.concluding import gather
 from anti_i2v_lit.evaluation.export import write_rows
+from anti_i2v_lit.evaluation.facts import NOT_A_CLOAK
+from anti_i2v_lit.evaluation.inspection import unlike_the_rest
 from anti_i2v_lit.evaluation.outcome_file import read_outcome, write_outcome
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
 from tests.evaluation.fakes import write_noisy, write_photos
@@ -44,3 +48,39 @@ def test_names_need_not_be_utf_8(folders, monkeypatch) -> None:
     assert [{row["photo"] for row in table} for table in tables] == [shown] * 3
     assert "\\udcfcller.png" in write_report(outcome, out).read_text(encoding="utf-8")
     write_tensorboard(outcome, out)
+
+
+@pytest.mark.parametrize(("odd", "expected"), [(0.9, ["c"]), (1.2, []), (5.0, [])])
+def test_a_residual_far_below_the_others_is_told(odd: float, expected: list[str]) -> None:
+    found = unlike_the_rest("ours", {"a": 5.0, "b": 5.0, "c": odd})
+    assert [problem.photo for problem in found] == expected
+    assert unlike_the_rest("ours", {"a": 10.0, "b": 10.0, "c": 1.6}) == []
+    assert unlike_the_rest("ours", {"a": 0.5}) == [], "all cloaks are as faint"
+
+
+def test_an_original_that_was_saved_again_is_no_cloak(folders, monkeypatch) -> None:
+    pixels = np.asarray(Image.open(folders / "photos" / "photo1.png")).astype(int)
+    again = np.where(pixels > 128, pixels - 1, pixels + 1).astype(np.uint8)
+    Image.fromarray(again).save(folders / "ours" / "photo1.png")
+    outcome = whole(folders, monkeypatch).outcome()
+    assert outcome.exit_code == 2 and outcome.complete
+    (problem,) = outcome.problems
+    assert (problem.kind, problem.photo) == ("swapped", "photo1.png")
+    assert "1.00 grey levels" in problem.reason and "12.00 (median)" in problem.reason
+    verdicts = {photo.key: photo.verdicts for photo in outcome.photos}
+    assert [v.verdict for v in verdicts["photo1.png"]] == [NOT_A_CLOAK]
+    assert NOT_A_CLOAK not in {v.verdict for v in verdicts["photo0.png"]}
+    assert {case.counts.photos for case in outcome.worst} == {2}
+
+
+def test_folders_may_move(folders, monkeypatch) -> None:
+    whole(folders, monkeypatch)
+    moved = folders / "elsewhere"
+    moved.mkdir()
+    for name in ("photos", "ours"):
+        (folders / name).rename(moved / name)
+    run = Run(moved, out=str(folders / "out"))
+    assert not run.bench.missing()
+    for photo in run.outcome().photos:
+        assert photo.path == str(moved / "photos" / photo.key)
+        assert [file.path for file in photo.files] == [str(moved / "ours" / photo.key)]
