@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _SIGNS = ("Connection closed", "Connection reset", "Broken pipe", "Timed out", "NCCL", "gloo")
 
 
@@ -15,3 +18,16 @@ def lost(error: RuntimeError) -> RuntimeError:
         return error
     detail = str(error).splitlines()[0]
     return PeerLost(f"another rank of this run is gone or no longer answers ({detail})")
+
+
+@contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Around a collective call and nothing else.
+
+    Raises:
+        PeerLost: in place of what the process group raises when a rank is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise lost(error) from error

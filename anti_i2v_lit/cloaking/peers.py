@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from anti_i2v_lit.checks import NonFiniteLoss
+from anti_i2v_lit.rank_loss import noticing_loss
 
 T = TypeVar("T")
 
@@ -22,6 +23,9 @@ class Peers(ABC):
     Every method but `leads` is a collective: all of them call it, in the same order. Whatever
     decides what happens next (losses, verdicts, a wish to stop) goes through here, never from a
     rank's own state.
+
+    Raises:
+        PeerLost: from every collective, when one of the ranks is gone.
     """
 
     @property
@@ -144,7 +148,8 @@ class Ranks(Peers):
             error = caught
             mine = _Said(value=None, failure=_Failure.of(caught, self.rank))
         said: list[Any] = [None] * len(self.ranks)
-        dist.all_gather_object(said, mine, group=self._plain)
+        with noticing_loss():
+            dist.all_gather_object(said, mine, group=self._plain)
         failures = [s.failure for s in said if s.failure is not None]
         if not failures:
             return [s.value for s in said]
@@ -157,13 +162,15 @@ class Ranks(Peers):
     def gather(self, values: Tensor) -> list[Tensor]:
         """Exchange tensors."""
         found = [torch.empty_like(values) for _ in self.ranks]
-        dist.all_gather(found, values.contiguous(), group=self._tensors)
+        with noticing_loss():
+            dist.all_gather(found, values.contiguous(), group=self._tensors)
         return found
 
     def from_leader(self, value: T) -> T:
         """Send or receive."""
         box: list[Any] = [value if self.leads else None]
-        dist.broadcast_object_list(box, src=self.ranks[0], group=self._plain)
+        with noticing_loss():
+            dist.broadcast_object_list(box, src=self.ranks[0], group=self._plain)
         shared: T = box[0]
         return shared
 

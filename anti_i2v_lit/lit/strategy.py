@@ -7,17 +7,22 @@ perturbations of different photos.
 from __future__ import annotations
 
 import datetime
-from typing import Any
+import time
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
+import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anti_i2v_lit.lit.launching import RankLauncher
-from anti_i2v_lit.rank_loss import lost
+from anti_i2v_lit.rank_loss import noticing_loss
 
 # A rank that has finished waits for the others, which may have many photos to try again.
 _PATIENCE = datetime.timedelta(days=30)
+_LISTEN_SECONDS = 0.05
+
+T = TypeVar("T")
 
 
 class PhotoParallelStrategy(DDPStrategy):
@@ -42,15 +47,29 @@ class PhotoParallelStrategy(DDPStrategy):
         self._launcher = RankLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def barrier(self, *args: Any, **options: Any) -> None:
-        """Wait for the other ranks.
+        """Wait for the other ranks; over gloo, Python's signal handlers run meanwhile.
 
         Raises:
             PeerLost: one is gone.
         """
-        try:
-            super().barrier(*args, **options)
-        except RuntimeError as error:
-            raise lost(error) from error
+        with noticing_loss():
+            if not dist.is_initialized() or dist.get_backend() != "gloo":
+                super().barrier(*args, **options)
+                return
+            # A call that waits by itself comes back to Python, and so to handlers, at its end only.
+            waiting = dist.barrier(async_op=True)
+            while not waiting.is_completed():
+                time.sleep(_LISTEN_SECONDS)
+            waiting.wait()  # raises what went wrong
+
+    def broadcast(self, obj: T, src: int = 0) -> T:
+        """One rank's object, on all ranks.
+
+        Raises:
+            PeerLost: one is gone.
+        """
+        with noticing_loss():
+            return super().broadcast(obj, src)
 
     def configure_ddp(self) -> None:
         """Wrap nothing."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,13 @@ from anti_i2v_lit.miniatures import tiny_cogvideox
 from anti_i2v_lit.settings import Settings, load_settings
 from tests.conftest import fast_values
 from tests.lit.test_cloak_run import digests
-from tests.lit.test_parallel import start
+from tests.lit.test_parallel import (
+    PATIENCE_SECONDS,
+    in_flight,
+    other_rank,
+    start,
+    wait_in_flight,
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +126,21 @@ def test_a_surrogate_that_does_not_load_stops_every_process_with_its_name(
     message = f"surrogate cogvideox:{tmp_path / 'nowhere'} did not load"
     assert f"anti-i2v cloak: rank 1: {message}" in errors, "said by the first process"
     assert f"anti-i2v cloak: {message}" in errors and "Traceback" not in errors
+
+
+def test_a_killed_process_ends_the_one_that_shares_its_photos_with_the_reason(
+    photos: Path, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    values["attack"]["steps"] = 4000
+    out = tmp_path / "out"
+    words = command(photos, out, values, "ensemble.layout=per_rank", "trainer.devices=2")
+    process = start(words)
+    wait_in_flight(process, out, groups=1)
+    os.kill(other_rank(process), signal.SIGKILL)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 3, errors
+    assert "rank 1 was killed by signal 9" in errors and "Traceback" not in errors, errors
+    assert in_flight(out) == 1, "the photo can be continued"
 
 
 def test_losses_of_each_surrogate_are_logged(
