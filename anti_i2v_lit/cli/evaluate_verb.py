@@ -13,6 +13,11 @@ _NAMED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9 _.+-]*)=(.+)$")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
+    parser.epilog = (
+        "Exit codes: 0 all fine, 1 usage, 2 some pairs failed or are no cloaks, 3 not complete: "
+        "interrupted, or another run on the same --out is still working. The same command "
+        "continues; where other runs work, the last one to finish writes the whole outcome."
+    )
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -149,5 +154,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"absent: {metric.name}: {metric.reason}", file=sys.stderr)
     print(f"results: {arguments.out}: outcome.json, {', '.join(outcome.files)}")
     if code == 3:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
+        print(_what_is_missing(outcome.elsewhere), file=sys.stderr)
     return code
+
+
+def _what_is_missing(elsewhere: int) -> str:
+    if not elsewhere:
+        return "interrupted: run the same command again to continue"
+    return (
+        f"not complete yet: another run is still working on {elsewhere} of the photos (counted per "
+        "generator); the last one to finish writes the whole outcome"
+    )

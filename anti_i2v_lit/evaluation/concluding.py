@@ -131,7 +131,8 @@ def conclude(
     further: Further,
     failures: Sequence[Problem],
     clips: ResultStore,
-    interrupted: bool,
+    unfinished: bool,
+    elsewhere: int = 0,
 ) -> Outcome:
     """Everything that can be said about a plan's rows.
 
@@ -141,26 +142,20 @@ def conclude(
         further: the further metrics that ran.
         failures: photos that could not be evaluated.
         clips: where clips are kept.
-        interrupted: whether another run would make missing rows.
+        unfinished: whether another run would make missing rows, or is making them.
+        elsewhere: units that another run is working on, where those are all that is missing.
     """
     known = known_pairs(plan.protections, plan.generators)
-    lengths, chains = _lengths(found.results), plan.settings.long_clip_chains
-    labels = _ordered(plan, known)
-    summary = Summary(
-        Trials(found.results),
-        plan.settings,
-        generators=labels,
-        protections=[matched.name for matched in plan.protections],
-        knowledge=known,
-        link_length={g: n // (chains + 1) for g, n in lengths.items()},
-    )
+    lengths, labels = _lengths(found.results), _ordered(plan, known)
+    summary = _summarised(plan, found.results, labels, known, lengths)
     problems = _problems(plan, found, failures)
     sets, unset = compare_sets(plan, found.results, further, clips)
     code = EXIT_PROBLEMS if any(p.fails for p in problems) else EXIT_DONE
     outcome = Outcome(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        complete=found.num_missing == 0 and not interrupted,
-        exit_code=EXIT_INTERRUPTED if interrupted else code,
+        complete=found.num_missing == 0 and not unfinished,
+        exit_code=EXIT_INTERRUPTED if unfinished else code,
+        elsewhere=elsewhere,
         definition=definition(plan, summary.thresholds),
         columns=_columns(found.results, further),
         photos=tuple(_photo(plan, r, summary, labels, further) for r in found.records.values()),
@@ -173,6 +168,24 @@ def conclude(
         **_tables(summary),
     )
     return dataclasses.replace(outcome, headline=headline(outcome))
+
+
+def _summarised(
+    plan: Plan,
+    results: Sequence[Result],
+    labels: Sequence[str],
+    known: Mapping[tuple[str, str], str],
+    lengths: Mapping[str, int],
+) -> Summary:
+    links = plan.settings.long_clip_chains + 1
+    return Summary(
+        Trials(results),
+        plan.settings,
+        generators=labels,
+        protections=[matched.name for matched in plan.protections],
+        knowledge=known,
+        link_length={g: n // links for g, n in lengths.items()},
+    )
 
 
 def _ordered(plan: Plan, known: Mapping[tuple[str, str], str]) -> list[str]:

@@ -198,7 +198,9 @@ class Outcome:
         created: ISO 8601 time in UTC.
         seconds: time that this run took; rows of earlier runs cost none.
         complete: whether every row is there.
-        exit_code: 0 all fine, 2 pairs failed or are no cloaks, 3 interrupted.
+        exit_code: 0 all fine, 2 pairs failed or are no cloaks, 3 not complete.
+        elsewhere: photos, counted per generator, that another run was still working on, where
+            nothing else was missing; 0 for a run that was interrupted.
         headline: a few sentences, held-out generators first, then unknown, then white-box ones.
         definition: what "protected" and "weakened" mean here, sentences.
         settings: all settings.
@@ -228,6 +230,7 @@ class Outcome:
     seconds: float = 0.0
     complete: bool = True
     exit_code: int = 0
+    elsewhere: int = 0
     headline: tuple[str, ...] = ()
     definition: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)

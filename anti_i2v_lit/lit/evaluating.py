@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset
 
-from anti_i2v_lit.archive.lock import Claims
+from anti_i2v_lit.archive.lock import Claims, held_by
+from anti_i2v_lit.archive.runs import sightings
 from anti_i2v_lit.evaluation.concluding import conclude, gather
 from anti_i2v_lit.evaluation.export import write_rows
+from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.failures import FailureLog
 from anti_i2v_lit.evaluation.judge import weights_folder
 from anti_i2v_lit.evaluation.outcome import Outcome
@@ -47,6 +50,7 @@ from anti_i2v_lit.report.evaluation.tensorboard import FOLDER as TENSORBOARD
 from anti_i2v_lit.slurm.signals import REQUEST
 
 ROWS = "rows"
+UNIT = "{} {}"  # how a claim names a generator and a photo
 Unit = tuple[str, str]
 
 
@@ -109,7 +113,7 @@ class Units(IterableDataset[Unit]):
             for key in [*keys[start:], *keys[:start]]:
                 if self._stop():
                     return
-                if self._bench.is_done(key, label) or self._claims.claim([f"{label} {key}"]):
+                if self._bench.is_done(key, label) or self._claims.claim([UNIT.format(label, key)]):
                     continue
                 self._bench.store.refresh()
                 self._bench.records.refresh()
@@ -122,11 +126,13 @@ class EvaluationModule(pl.LightningModule):
     Args:
         bench: does the work.
         failures: what could not be done.
+        held: gives back what this process has claimed.
     """
 
-    def __init__(self, bench: Workbench, failures: FailureLog) -> None:
+    def __init__(self, bench: Workbench, failures: FailureLog, held: ExitStack) -> None:
         super().__init__()
         self._holder = (bench, failures)  # a tuple, so that no network becomes part of this module
+        self._held = held
 
     def predict_step(self, batch: Unit, batch_idx: int) -> None:
         """Make all rows of a photo by a generator; what fails is written down."""
@@ -144,7 +150,11 @@ class EvaluationModule(pl.LightningModule):
             print(f"{key}, {label}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def on_predict_end(self) -> None:
-        """Wait for all ranks, so that rank 0 sums up everything."""
+        """Wait for all ranks, so that rank 0 sums up everything.
+
+        Claims are given back first: what is claimed after this is another run's.
+        """
+        self._held.close()
         self.trainer.strategy.barrier("evaluated")
 
 
@@ -158,7 +168,8 @@ def evaluate(
 ) -> tuple[int, Outcome | None]:
     """Evaluate protections; running it again continues where it was.
 
-    Several runs may work on one `out` at once; each photo and generator is done by one of them.
+    Several runs may work on one `out` at once; each photo and generator is done by one of them,
+    and the last one to finish sums up all of it.
 
     Args:
         settings: of the evaluation.
@@ -169,8 +180,8 @@ def evaluate(
             the only such folder.
 
     Returns:
-        The exit code (0 all fine, 2 some pairs failed or are no cloaks, 3 interrupted), and the
-        outcome; None on ranks other than 0.
+        The exit code (0 all fine, 2 some pairs failed or are no cloaks, 3 not complete: it was
+        interrupted, or another run still works), and the outcome; None on ranks other than 0.
 
     Raises:
         ValueError: wrong settings, or nothing to evaluate.
@@ -180,13 +191,17 @@ def evaluate(
         trainer = _trainer(settings, stop)
         bench = _workbench(settings, stop, clean, cloaked, out, pairs)
         failures = FailureLog(rows)
-        with Claims(rows, workplace(trainer)) as claims:
+        with ExitStack() as held:
+            claims = held.enter_context(Claims(rows, workplace(trainer)))
             share = (trainer.global_rank, trainer.world_size)
             units = Units(bench, claims, stop, share)
-            _predict(trainer, EvaluationModule(bench, failures), units)
+            _predict(trainer, EvaluationModule(bench, failures, held), units)
     if not trainer.is_global_zero:
         return EXIT_DONE, None
     outcome = _summed_up(bench, failures, out, started)
+    while outcome.elsewhere and not _lacking(bench, failures)[0]:
+        # The other run ended while this one was writing, and may have written before it.
+        outcome = _summed_up(bench, failures, out, started)
     return outcome.exit_code, outcome
 
 
@@ -219,20 +234,34 @@ def _workbench(
     )
 
 
-def _summed_up(bench: Workbench, failures: FailureLog, out: Path, started: float) -> Outcome:
-    """What all processes found, written to the folder."""
+def _lacking(bench: Workbench, failures: FailureLog) -> tuple[list[Unit], list[Problem]]:
+    """Units that nobody has finished, and what is known of those that cannot be."""
     bench.store.refresh()
     bench.records.refresh()
-    found = gather(bench.plan, bench.store, bench.records)
     known = failures.of(lambda key, label: not bench.is_done(key, label))
-    lacking = [unit for unit in bench.missing() if unit not in known]
+    return [unit for unit in bench.missing() if unit not in known], list(known.values())
+
+
+def _held_elsewhere(rows: Path) -> set[str]:
+    """Units that living runs hold."""
+    living = {sighting.owner.token for sighting in sightings(rows) if sighting.living}
+    return {unit for token, some in held_by(rows).items() if token in living for unit in some}
+
+
+def _summed_up(bench: Workbench, failures: FailureLog, out: Path, started: float) -> Outcome:
+    """What all processes found, written to the folder."""
+    held = _held_elsewhere(out / ROWS)  # before the rows are read: what is given back is done
+    lacking, known = _lacking(bench, failures)
+    others = [unit for unit in lacking if UNIT.format(*unit) in held]
+    found = gather(bench.plan, bench.store, bench.records)
     outcome = conclude(
         bench.plan,
         found,
         further=bench.further,
-        failures=list(known.values()),
+        failures=known,
         clips=bench.store,
-        interrupted=bool(lacking),
+        unfinished=bool(lacking),
+        elsewhere=len(others) if len(others) == len(lacking) else 0,
     )
     files = (*write_rows(found.results, outcome, out), REPORT, TENSORBOARD)
     outcome = dataclasses.replace(outcome, files=files, seconds=time.monotonic() - started)

@@ -86,7 +86,7 @@ class Run:
             further=self.bench.further,
             failures=(),
             clips=self.bench.store,
-            interrupted=bool(self.bench.missing()),
+            unfinished=bool(self.bench.missing()),
         )
 
 
