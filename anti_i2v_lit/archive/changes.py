@@ -13,7 +13,7 @@ from anti_i2v_lit.tars import holder, open_path, path_exists
 
 
 def possibly_changed(rows: Mapping[str, Row], sources: Mapping[str, Path]) -> set[str]:
-    """Keys of cloaked photos whose originals must be read again: newer than the row, or moved.
+    """Keys of cloaked photos whose originals must be read again: changed since, or moved.
 
     Costs one `stat` per photo; contents are read only where an original lies at another path
     than the recorded one while that one still exists.
@@ -33,18 +33,35 @@ def possibly_changed(rows: Mapping[str, Row], sources: Mapping[str, Path]) -> se
         if row.source and row.source != str(path):
             _check_not_another(row, path)
             found.add(key)
-        elif _is_newer(path, row):
+        elif _is_changed(path, row):
             found.add(key)
     return found
 
 
-def _is_newer(path: Path, row: Row) -> bool:
+def mtime_ns(path: Path) -> int | None:
+    """When a file, or the tar that a path leads through, was last changed, ns since 1970.
+
+    None if it cannot be asked.
+    """
+    try:
+        place = holder(path)
+        return (place[0] if place else path).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
+
+
+def _is_changed(path: Path, row: Row) -> bool:
+    """Whether a file is another than the row's, by its time; another may be older as well."""
+    changed = mtime_ns(path)
+    if changed is None:
+        return True
+    if row.source_mtime_ns is not None:
+        return changed != row.source_mtime_ns
     try:
         recorded = datetime.datetime.fromisoformat(row.recorded).timestamp()
-        place = holder(path)
-        return (place[0] if place else path).stat().st_mtime > recorded
-    except (OSError, ValueError):
+    except ValueError:
         return True
+    return changed > recorded * 1e9
 
 
 def _check_not_another(row: Row, path: Path) -> None:

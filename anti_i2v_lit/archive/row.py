@@ -23,6 +23,8 @@ class Row:
         reason: why it was refused or failed; empty when cloaked.
         source: path of the original as it was given.
         source_sha256: of the original file's bytes.
+        source_mtime_ns: when the original, or the tar that holds it, was last changed before it
+            was read, ns since 1970; None where that cannot be asked, and in older rows.
         output: posix path of the cloak relative to the output folder; empty unless cloaked.
         output_sha256: of the cloak file's bytes.
         surrogates: models that it was computed through, `name:path`: those that it was cloaked
@@ -56,6 +58,7 @@ class Row:
     reason: str = ""
     source: str = ""
     source_sha256: str = ""
+    source_mtime_ns: int | None = None
     output: str = ""
     output_sha256: str = ""
     surrogates: tuple[str, ...] = ()
@@ -113,7 +116,7 @@ class Row:
 _FIELDS = tuple(f.name for f in fields(Row))
 _KNOWN = frozenset(_FIELDS)
 _REQUIRED = frozenset({"seed", "steps", "budget_8bit", "seconds"})
-_OPTIONAL = frozenset(f.name for f in fields(Row) if f.type == "float | None")
+_OPTIONAL = frozenset(f.name for f in fields(Row) if f.type in ("float | None", "int | None"))
 _NUMBERS = tuple(n for n in _FIELDS if n in _REQUIRED | _OPTIONAL)
 _LISTS = ("surrogates", "losses_first", "losses_last")
 _TEXTS = tuple(f.name for f in fields(Row) if f.type == "str")

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from anti_i2v_lit.archive.changes import possibly_changed
+from anti_i2v_lit.archive.changes import mtime_ns, possibly_changed
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.checks import PhotoFailure
@@ -32,9 +32,17 @@ __all__ = ["GroupStream", "LoadedPhoto", "PhotoDataModule", "WorkGroup", "plan_g
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedPhoto:
-    """A photo read and searched for faces, ready to be cloaked."""
+    """A photo read and searched for faces, ready to be cloaked.
+
+    Attributes:
+        source: where it was read.
+        mtime_ns: when that was last changed before, ns since 1970; None for pipes and URLs.
+        decoded: the photo.
+        faces: what was found in it.
+    """
 
     source: SourceFile
+    mtime_ns: int | None
     decoded: DecodedPhoto
     faces: tuple[Face, ...]
 
@@ -133,6 +141,8 @@ class GroupStream(IterableDataset[WorkGroup]):
             if key in self.finished or key not in self.sources:
                 continue
             source = self.sources[key]
+            # Before it is read: what replaces it from now on has another time.
+            changed = None if _is_stream(source) else mtime_ns(source.path)
             try:
                 decoded = read_photo(source, self.settings.reading)
                 if decoded.source_sha256 == self.settled.get(key):
@@ -145,7 +155,9 @@ class GroupStream(IterableDataset[WorkGroup]):
                 reason = f"unexpected {type(error).__name__} while reading: {error}"
                 group.failures[key] = (str(source.path), reason)
                 continue
-            group.loaded[key] = LoadedPhoto(source=source, decoded=decoded, faces=faces)
+            group.loaded[key] = LoadedPhoto(
+                source=source, mtime_ns=changed, decoded=decoded, faces=faces
+            )
         return group
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ from anti_i2v_lit.tars import write_tar
 
 OUT_FORMATS = ("shards", "folder")
 # What differs between two runs that made the same cloaks.
-_NOT_IN_SHARDS = ("recorded", "seconds")
+_NOT_IN_SHARDS = ("recorded", "seconds", "source_mtime_ns")
 
 
 def check_out_format(out_format: str) -> None:

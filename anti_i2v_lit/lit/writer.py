@@ -225,6 +225,7 @@ class CloakWriter(pl.Callback):
             reason=reason,
             source=_text(loaded.source.path),
             source_sha256=loaded.decoded.source_sha256,
+            source_mtime_ns=loaded.mtime_ns,
             surrogates=self._models,
             config_sha256=self._digest,
             seed=self.settings.seed,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from anti_i2v_lit.archive.changes import possibly_changed
+from anti_i2v_lit.archive.changes import mtime_ns, possibly_changed
 from anti_i2v_lit.archive.ledger import Ledger, Row
 from anti_i2v_lit.archive.outputs import (
     OutputsThere,
@@ -71,6 +71,20 @@ def test_a_shard_that_is_newer_than_its_rows_is_read_again(tmp_path: Path) -> No
     assert possibly_changed(ledger.rows(), places) == set()
     os.utime(tar, (4e9, 4e9))
     assert possibly_changed(ledger.rows(), places) == {"p/1.jpg"}
+
+
+def test_a_photo_with_another_time_than_the_one_that_was_read_is_read_again(tmp_path: Path) -> None:
+    photo = tmp_path / "1.jpg"
+    photo.write_bytes(b"photo")
+    ledger = Ledger(tmp_path / "out")
+    ledger.append(Row(key="1.jpg", status="cloaked", output="1.jpg", source=str(photo),
+                      source_sha256="x", source_mtime_ns=mtime_ns(photo)))  # fmt: skip
+    assert possibly_changed(ledger.rows(), {"1.jpg": photo}) == set()
+    os.utime(photo, (1e9, 1e9))  # an older file, copied with its time
+    assert possibly_changed(ledger.rows(), {"1.jpg": photo}) == {"1.jpg"}
+    photo.unlink()
+    assert mtime_ns(photo) is None
+    assert possibly_changed(ledger.rows(), {"1.jpg": photo}) == {"1.jpg"}
 
 
 def test_a_lost_cloak_that_is_made_again_is_recorded_once(tmp_path: Path) -> None:

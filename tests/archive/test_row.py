@@ -10,6 +10,7 @@ from anti_i2v_lit.archive.row import Row, decode_row, encode_row
 def full_row(**changes):
     values = dict(
         key="a/b.jpg", status="cloaked", source="/in/a/b.jpg", source_sha256="0" * 64,
+        source_mtime_ns=1_700_000_000_123_456_789,
         output="a/b.jpg", output_sha256="1" * 64, surrogates=("x", "y"), config_sha256="2" * 64,
         seed=3, steps=200, budget_8bit=16, seconds=1.5, loss_first=1.0, loss_last=0.1,
         psnr=34.25, ssim=0.9, ciede2000=1.2, lpips=0.05, max_change_8bit=16.0,

@@ -81,6 +81,27 @@ def test_a_replaced_original_is_cloaked_again(
     assert digests(out) == digests(fresh) != first
 
 
+def test_an_original_replaced_while_it_is_in_work_is_cloaked_by_the_next_run(
+    photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = one_photo(photo_folder, tmp_path), tmp_path / "out"
+    settings, original = quick(tiny_checkpoint), CloakModule.training_step
+
+    def replaced(self: CloakModule, group: object, batch_idx: int) -> object:
+        if batch_idx == 0:
+            shutil.copy(photo_folder / "sub" / "coffee.png", folder / "photo.png")
+        return original(self, group, batch_idx)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CloakModule, "training_step", replaced)
+        assert cloak(settings, photos=[str(folder)], out=out) == 0
+    fresh = tmp_path / "fresh"
+    cloak(settings, photos=[str(folder)], out=fresh)
+    assert digests(out) != digests(fresh), "the cloak of what was read"
+    assert cloak(settings, photos=[str(folder)], out=out) == 0
+    assert digests(out) == digests(fresh)
+
+
 def test_an_original_replaced_in_the_middle_starts_again(
     photo_folder: Path, tmp_path: Path, fast_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
