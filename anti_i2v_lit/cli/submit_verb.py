@@ -10,6 +10,17 @@ from anti_i2v_lit.slurm.jobs import TEMPLATES, Job
 from anti_i2v_lit.slurm.site import Site
 
 KINDS = ("array", "nodes", "evaluate", "chain")
+# Option -> its default, and the kinds of jobs that it says something about.
+_ONLY_FOR: dict[str, tuple[object, tuple[str, ...]]] = {
+    "parts": (1, ("array", "chain")),
+    "max_running": (0, ("array", "chain")),
+    "nodes": (1, ("nodes",)),
+    "shards": (None, ("chain",)),
+    "source_kind": ("photos", ("chain",)),
+    "evaluate": ("", ("evaluate", "chain")),
+    "config": (None, ("array", "nodes", "chain")),
+    "out_format": (None, ("array", "nodes", "chain")),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of the cloaks")
     parser.add_argument("--site", type=Path, help="YAML file; slurm/site.yaml is an example")
     parser.add_argument("--dry-run", action="store_true", help="show the scripts, submit nothing")
-    parser.add_argument("--parts", type=int, default=1, help="array, chain: tasks of the array")
-    parser.add_argument("--max-running", type=int, default=0, help="array: tasks at a time; 0: all")
-    parser.add_argument("--nodes", type=int, default=1, help="nodes: number of nodes")
+    parser.add_argument(
+        "--parts", type=int, default=_default("parts"), help="array, chain: tasks of the array"
+    )
+    parser.add_argument(
+        "--max-running",
+        type=int,
+        default=_default("max_running"),
+        help="array, chain: tasks at a time; 0: all",
+    )
+    parser.add_argument(
+        "--nodes", type=int, default=_default("nodes"), help="nodes: number of nodes"
+    )
     parser.add_argument("--shards", type=Path, help="chain: folder of the shards")
-    parser.add_argument("--source-kind", default="photos", help="chain: `shard --kind`")
+    parser.add_argument(
+        "--source-kind", default=_default("source_kind"), help="chain: `shard --kind`"
+    )
     parser.add_argument(
         "--evaluate",
-        default="",
+        default=_default("evaluate"),
         metavar="COMMAND",
         help="evaluate, chain: words of anti-i2v; default: verify the folder",
     )
@@ -75,13 +97,19 @@ def jobs_of(arguments: argparse.Namespace, site: Site) -> list[Job]:
     """The jobs that a command line asks for.
 
     Raises:
-        ValueError: something is missing, or does not fit the site.
+        ValueError: something is missing, would be left out, or does not fit the site.
     """
     from anti_i2v_lit.slurm.jobs import array_job, chain_jobs, evaluate_job, nodes_job
 
+    _check_options(arguments)
     words, out, options = arguments.photos, arguments.out, cloak_options(arguments)
     command = shlex.split(arguments.evaluate)
     if arguments.kind == "evaluate":
+        if words:
+            raise ValueError(
+                f"evaluate: {shlex.join(words)} would be left out; name the whole command: "
+                f'--evaluate "verify {shlex.quote(str(out))}"'
+            )
         return [evaluate_job(command, out)]
     if not words:
         raise ValueError(f"{arguments.kind}: no photos given")
@@ -101,9 +129,24 @@ def jobs_of(arguments: argparse.Namespace, site: Site) -> list[Job]:
         shards=arguments.shards,
         kind=arguments.source_kind,
         parts=arguments.parts,
+        max_running=arguments.max_running,
         command=command,
         options=options,
     )
+
+
+def _default(name: str) -> object:
+    return _ONLY_FOR[name][0]
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    for name, (default, kinds) in _ONLY_FOR.items():
+        if arguments.kind not in kinds and getattr(arguments, name) != default:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{arguments.kind}: {option} says nothing about such a job, only about "
+                f"{', '.join(kinds)}; leave it out"
+            )
 
 
 def cloak_options(arguments: argparse.Namespace) -> list[str]:

@@ -130,6 +130,7 @@ def chain_jobs(
     shards: Path,
     kind: str,
     parts: int,
+    max_running: int = 0,
     command: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> list[Job]:
@@ -142,6 +143,7 @@ def chain_jobs(
         shards: folder of the shards.
         kind: what the sources are.
         parts: tasks of the array of cloaks.
+        max_running: as for `array_job`.
         command: words of the evaluation.
         options: further words of `cloak`.
     """
@@ -149,7 +151,13 @@ def chain_jobs(
     for_shard = [word for word in words if word not in for_cloak]
     pattern = str(shards / "*.tar")
     cloak = array_job(
-        [pattern, *for_cloak], out, site, parts=parts, options=options, shards_exist=False
+        [pattern, *for_cloak],
+        out,
+        site,
+        parts=parts,
+        max_running=max_running,
+        options=options,
+        shards_exist=False,
     )
     index = shlex.quote(str(shards / "index.json"))
     # A dependency on a job that SLURM has forgotten counts as fulfilled: look at the result.

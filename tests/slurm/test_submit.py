@@ -50,6 +50,11 @@ def test_without_slurm_the_remedy_is_named(capsys: pytest.CaptureFixture[str]) -
         (["nodes"], "no photos given"),
         (["chain", "photos"], "--shards DIR is needed"),
         (["nodes", "p-0.tar", "--templates", "none"], "--templates DIR"),
+        (["evaluate", "verify", "out"], "--evaluate"),
+        (["evaluate", "--config", "c.yaml"], "evaluate: --config says nothing"),
+        (["evaluate", "--out-format", "folder"], "evaluate: --out-format says nothing"),
+        (["nodes", "p-0.tar", "--max-running", "2"], "only about array, chain"),
+        (["array", "p-0.tar", "--source-kind", "ucf101"], "only about chain"),
     ],
 )
 def test_what_cannot_work_is_refused(
@@ -102,9 +107,20 @@ def test_srun_hears_of_the_processors_of_a_task(
 def test_a_chain_shares_the_settings_out() -> None:
     words = ["photos", "samples_per_shard=8", "attack.steps=3", "seed=2"]
     shard, cloak, evaluate = chain_jobs(
-        words, Path("out"), Site(), shards=Path("sh"), kind="photos", parts=2
+        words, Path("out"), Site(), shards=Path("sh"), kind="photos", parts=2, max_running=1
     )
     assert shard.arguments == ["photos", "samples_per_shard=8", "--kind", "photos", "--out", "sh"]
     assert cloak.arguments == ["sh/*.tar", "attack.steps=3", "seed=2", "--out", "out"]
+    assert "--array=0-1%1" in cloak.options
     assert any("sh/index.json" in line for line in cloak.setup)
     assert evaluate.arguments == ["out", "verify", "out"]
+
+
+def test_the_words_of_a_chain_arrive(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["chain", "photos", "--shards", "sh", "--parts", "8", "--max-running", "4"]
+    words += ["--config", "c.yaml", "--out-format", "folder", "--evaluate", "verify out"]
+    assert main(["submit", *words, "--out", "out", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "#SBATCH --array=0-7%4\n" in shown
+    assert "--out out --config c.yaml --out-format folder\n" in shown
+    assert "set -- out verify out\n" in shown
