@@ -109,7 +109,7 @@ class WorstCase:
         share_protected: share of photos that are protected after every one of them.
         share_changed: share of photos whose clips change more than noise's after every one.
         hardest: purification -> number of photos for which it is the worst.
-        counts: what stands behind the means.
+        counts: what was judged after all of them together; each mean has its own count of photos.
     """
 
     generator: str
@@ -140,7 +140,7 @@ class HeatCell:
         value: its mean over photos.
         clean: the same of the clean photos.
         noise: the same under noise of equal size; count 0 where none was judged.
-        counts: what stands behind the means.
+        counts: what was judged; each mean has its own count of photos.
     """
 
     generator: str

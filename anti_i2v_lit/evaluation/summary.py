@@ -188,7 +188,7 @@ class Summary:
             share_protected=self._share(places, (PROTECTED,)),
             share_changed=self._share(places, (PROTECTED, WEAKENED)),
             hardest=self._hardest(places, figures[0]),
-            counts=self._trials.counts(*places[0]),
+            counts=self._trials.counts_of(places),
         )
 
     def _hardest(self, places: Sequence[Place], figure: str) -> dict[str, int]:

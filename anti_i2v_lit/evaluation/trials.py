@@ -56,8 +56,12 @@ class Trials:
         return [result for result in clean if (result.photo, result.frame) in framed]
 
     def counts(self, generator: str, protection: str, purification: str) -> Counts:
-        """How much there is."""
-        found = self.of(generator, protection, purification)
+        """How much there is at one place."""
+        return self.counts_of([(generator, protection, purification)])
+
+    def counts_of(self, places: Iterable[tuple[str, str, str]]) -> Counts:
+        """How much there is at several places together."""
+        found = [result for place in places for result in self.of(*place)]
         return Counts(
             photos=len({r.photo for r in found}),
             prompts=len({r.prompt for r in found}),

@@ -41,6 +41,7 @@ def test_a_photo_with_missing_clips_counts_as_not_protected() -> None:
 
 def test_worst_values_are_those_of_photos_that_have_every_clip() -> None:
     case = worst(four_photos())
+    assert case.counts.clips == 3 * 2 * 2 + 2, "after both purifications"
     figure = case.estimates["dlib_mean_zero"]
     assert figure.count == 3 and figure.mean == pytest.approx((0.1 + 0.3 + 0.6) / 3)
     assert case.clean["dlib_mean_zero"].count == 3

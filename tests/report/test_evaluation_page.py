@@ -134,6 +134,32 @@ def test_numbers_of_worst_cases_heat_map_and_curves_are_those_of_the_outcome(who
             assert page.has_row(str(index + 1), *values), (curve, index)
 
 
+def test_the_photos_behind_a_number_are_those_of_that_number(tmp_path):
+    outcome = make(tmp_path, photos=9, protections=("ours",), clips=False)
+
+    def counted(part, values):
+        return dataclasses.replace(
+            part,
+            share_protected=dataclasses.replace(part.share_protected, count=3),
+            share_changed=dataclasses.replace(part.share_changed, count=4),
+            **values,
+        )
+
+    worst = outcome.worst[0]
+    figure = {n: dataclasses.replace(e, count=5) for n, e in worst.estimates.items()}
+    plain = {n: dataclasses.replace(e, count=6) for n, e in worst.clean.items()}
+    case = counted(worst, {"estimates": figure, "clean": plain})
+    cell = outcome.heat[0]
+    values = {n: dataclasses.replace(getattr(cell, n), count=c)
+              for n, c in (("value", 5), ("clean", 6), ("noise", 7))}  # fmt: skip
+    field = counted(cell, values)
+    text = read(dataclasses.replace(outcome, worst=(case,), heat=(field,)), tmp_path)
+    page = Page(text)
+    assert page.has_row("ours", *(f"{n} photos" for n in (3, 4, 5, 6)), "2 prompts × 3 seeds")
+    assert page.has_row(cell.purification, *(f"{n} photos" for n in (3, 4, 5, 6, 7)))
+    assert not page.has_row(cell.purification, "9 photos × 2 prompts", "7 photos")
+
+
 def test_held_out_models_come_first_and_white_box_is_marked(whole):
     outcome, _, text = whole
     page = Page(text)
