@@ -161,22 +161,3 @@ def _decoded(content: bytes) -> tuple[str, str] | None:
         return str(known["token"]), str(known["unit"])
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def old_claims(folder: Path) -> Path:
-    """Where versions before this layout kept their claims, as files `<digest>.<number>`."""
-    return folder / STATE_FOLDER / "claims"
-
-
-def old_tokens(folder: Path) -> set[str]:
-    """Runs that hold or held something in the earlier layout."""
-    claims, found = old_claims(folder), set()
-    try:
-        names = os.listdir(claims)
-    except FileNotFoundError:
-        return set()
-    for name in names:
-        with contextlib.suppress(OSError):
-            known = _decoded((claims / name).read_bytes())
-            found.add(known[0] if known is not None else "")
-    return found - {""}

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from anti_i2v_lit.archive.claim_files import ClaimFiles, old_claims, old_tokens
+from anti_i2v_lit.archive.claim_files import ClaimFiles
 from anti_i2v_lit.archive.runs import (
     LEASE_SECONDS,
     Owner,
@@ -58,19 +57,11 @@ class Claims:
         self._place, self._lease_seconds = place or Workplace(), lease_seconds
         self._record = RunRecord(folder, self._place, lease_seconds, self._after_silence)
         self._held: dict[str, int] = {}
-        self._stack = ExitStack()
         self.lost = False
 
     def __enter__(self) -> Claims:
-        """Register the run.
-
-        Raises:
-            FolderInUse: a run of an earlier version of this program works on the folder.
-        """
-        with ExitStack() as stack:
-            stack.enter_context(self._record)
-            self._replace_old_claims()
-            self._stack = stack.pop_all()
+        """Register the run."""
+        self._record.__enter__()
         return self
 
     def __exit__(
@@ -80,7 +71,7 @@ class Claims:
         trace: TracebackType | None,
     ) -> None:
         """End the run; what it held is free at once."""
-        self._stack.close()
+        self._record.__exit__(kind, error, trace)
 
     @property
     def owner(self) -> Owner:
@@ -183,26 +174,6 @@ class Claims:
 
     def _lives(self, owner: Owner, touched: float, now: float) -> bool:
         return lives(owner, touched, now, self._lease_seconds, self._place)
-
-    def _replace_old_claims(self) -> None:
-        """Leave behind the claims of an earlier layout, unless one of their runs still lives."""
-        if not old_claims(self._folder).is_dir():
-            return
-        now = self._record.touch()
-        for token in sorted(old_tokens(self._folder)):
-            owner = self._living(token, now)
-            if owner is not None:
-                raise FolderInUse(
-                    f"{self._folder} is in use by an earlier version of this program ({owner}), "
-                    "which does not see the claims of this one. Wait until it ends, or stop it; "
-                    f"one that was killed counts as dead after {self._lease_seconds:.0f} seconds"
-                )
-        warnings.warn(
-            f"{self._folder}: claims of an earlier version of this program are removed, since "
-            "none of its runs lives; do not start that version on this folder again",
-            stacklevel=3,
-        )
-        shutil.rmtree(old_claims(self._folder), ignore_errors=True)
 
 
 def held_by(folder: Path) -> Mapping[str, list[str]]:

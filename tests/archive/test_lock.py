@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from anti_i2v_lit.archive import lock
-from anti_i2v_lit.archive.claim_files import ClaimFiles, old_claims
+from anti_i2v_lit.archive.claim_files import ClaimFiles
 from anti_i2v_lit.archive.lock import FILES, Claims, FolderInUse, held_by, is_running, read_owner
 from anti_i2v_lit.archive.runs import RunRecord, Workplace, runs_folder, sightings
 
@@ -337,26 +337,3 @@ def test_without_hard_links_claims_are_exclusive_as_well(tmp_path, monkeypatch):
     with Claims(tmp_path) as first, Claims(tmp_path) as second:
         assert first.claim(["a"]) == {}
         assert set(second.claim(["a", "b"])) == {"a"}
-
-
-def _as_before(folder, owner, unit):
-    """A claim as earlier versions wrote it."""
-    claims = old_claims(folder)
-    claims.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"unit": unit, "token": owner.token})
-    (claims / f"{len(unit):024x}.1").write_text(content)
-    return claims
-
-
-def test_claims_of_an_earlier_version_are_respected_while_its_run_lives(tmp_path):
-    with Claims(tmp_path) as old:
-        claims = _as_before(tmp_path, old.owner, "a.tar")
-        with pytest.raises(FolderInUse, match="earlier version"):
-            Claims(tmp_path).__enter__()
-        assert claims.is_dir()
-        assert [s.living for s in sightings(tmp_path)].count(True) == 1
-    with pytest.warns(UserWarning, match="earlier version"), Claims(tmp_path) as new:
-        assert new.claim(["a.tar"]) == {}
-    assert not claims.exists()
-    with Claims(tmp_path) as third:  # without a word
-        assert third.claim(["a.tar"]) == {}
