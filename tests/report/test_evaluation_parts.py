@@ -103,6 +103,29 @@ def test_worst_middle_and_best_photos_are_chosen(outcome):
     assert chosen(made, 0) == []
 
 
+def test_a_photo_whose_file_is_no_cloak_is_always_shown(outcome):
+    made, _ = outcome
+    by_rank = [photo.key for photo, _ in chosen(made, 7)]
+    odd = by_rank[2]  # between the worst and the middle one, and without clips
+
+    def failing(photo, protection):
+        verdicts = [
+            dataclasses.replace(v, verdict="not a cloak") if v.protection == protection else v
+            for v in photo.verdicts
+        ]
+        return dataclasses.replace(photo, verdicts=tuple(verdicts), files=())
+
+    for name in ("ours", "RGB-PGD"):
+        photos = [failing(p, name) if p.key == odd else p for p in made.photos]
+        clips = [clip for clip in made.clips if clip.photo != odd]
+        found = dataclasses.replace(made, photos=tuple(photos), clips=tuple(clips))
+        for limit in range(1, 8):
+            shown = [photo.key for photo, _ in chosen(found, limit)]
+            assert odd in shown and len(set(shown)) == len(shown) == limit
+    failed = [failing(p, "ours") for p in made.photos]
+    assert len(chosen(dataclasses.replace(made, photos=tuple(failed)), 3)) == 3
+
+
 def test_a_strip_holds_the_frames_side_by_side(tmp_path):
     frames = np.zeros((5, 3, 40, 60), np.uint8)
     for index in range(5):

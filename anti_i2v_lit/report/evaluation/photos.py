@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anti_i2v_lit.evaluation.facts import (
     KNOWLEDGE,
+    NOT_A_CLOAK,
     NOT_JUDGED,
     VERDICTS,
     PhotoFacts,
@@ -109,26 +110,40 @@ def _directions(outcome: Outcome) -> dict[str, str]:
 
 
 def ranked(outcome: Outcome) -> list[PhotoFacts]:
-    """Photos from the worst to the best verdict of the first protection; photos of clips first."""
+    """Photos from the worst to the best verdict of the first protection.
+
+    Where clips were kept, those with clips, and those with a file that is no cloak.
+    """
     name = outcome.protections[0].name if outcome.protections else ""
     clips = {clip.photo for clip in outcome.clips}
-    shown = [p for p in outcome.photos if p.key in clips] or list(outcome.photos)
+    shown = [p for p in outcome.photos if not clips or p.key in clips or _fails(outcome, p)]
     better = _directions(outcome)
     return sorted(shown, key=lambda photo: (alarm(verdict_of(photo, name), better), photo.key))
 
 
+def _fails(outcome: Outcome, photo: PhotoFacts) -> bool:
+    """Whether one of a photo's files is no cloak."""
+    verdicts = (verdict_of(photo, protection.name) for protection in outcome.protections)
+    return any(verdict.verdict == NOT_A_CLOAK for verdict in verdicts)
+
+
 def chosen(outcome: Outcome, limit: int) -> list[tuple[PhotoFacts, str]]:
-    """The photos of the page with their places; a third each from the two ends and the middle."""
+    """The photos of the page with their places.
+
+    Those with a file that is no cloak, then a third each from the two ends and the middle.
+    """
     order = ranked(outcome)
     if len(order) <= limit:
         all_shown = len(order) == len(outcome.photos)
         return [(photo, "" if all_shown else "with clips") for photo in order]
-    third = limit // 3
-    worst, best = limit - 2 * third, third
+    failing = [photo for photo in order if _fails(outcome, photo)][:limit]
+    order = [photo for photo in order if photo not in failing]
+    third = (limit - len(failing)) // 3
+    worst, best = limit - len(failing) - 2 * third, third
     start = (len(order) - third) // 2
     start = min(max(start, worst), len(order) - best - third)
     return (
-        [(photo, "worst") for photo in order[:worst]]
+        [(photo, "worst") for photo in failing + order[:worst]]
         + [(photo, "middle") for photo in order[start : start + third]]
         + [(photo, "best") for photo in order[len(order) - best :]]
     )
