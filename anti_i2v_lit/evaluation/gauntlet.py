@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,6 +38,13 @@ class Entry:
         """Its settings as plain data."""
         return {"config": dict(self.config) if self.config else None, "severity": self.severity}
 
+    def does_the_same_as(self, other: Entry) -> bool:
+        """Whether name, all fields and severity are the same, whatever the two are called."""
+        if self.config is None or other.config is None:
+            return self.config is other.config
+        places = [(e.config["name"], e.severity, WORK_PX in e.config) for e in (self, other)]
+        return places[0] == places[1] and _filled(self.config) == _filled(other.config)
+
     @property
     def identity(self) -> list[Any]:
         """All that decides what it does to a generator's photos: settings and weight files."""
@@ -71,7 +78,7 @@ class Entry:
         name = str(self.config["name"]) if self.config else ""
         cls = PURIFICATIONS.load(name) if name else None
         described = (cls.__doc__ or "").strip().split("\n")[0] if cls else "The file as it is."
-        homes = [tier for tier, rows in GAUNTLETS.items() if self.label in {r.label for r in rows}]
+        homes = [t for t in GAUNTLETS if any(self.does_the_same_as(row) for row in _rows(t))]
         return PurificationFacts(
             label=self.label,
             name=name,
@@ -110,23 +117,43 @@ def entries(given: Any) -> tuple[Entry, ...]:
     return tuple(found.values())
 
 
-def tiers(labels: list[str]) -> dict[str, tuple[str, ...]]:
-    """Tier -> its labels, for every named gauntlet that is run whole, and for all together."""
-    whole = {
-        name: tuple(row.label for row in rows)
-        for name, rows in GAUNTLETS.items()
-        if {row.label for row in rows} <= set(labels)
+def tiers(given: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
+    """Tier -> labels, for every named gauntlet that is run whole, and for all together.
+
+    A gauntlet was run if each of its rows was, by what it does: a label alone says nothing.
+    """
+    found = {
+        name: [next((e.label for e in given if e.does_the_same_as(row)), None) for row in rows]
+        for name, rows in ((name, _rows(name)) for name in GAUNTLETS)
     }
-    return {**whole, ALL_TIERS: tuple(labels)}
+    whole = {
+        name: tuple(label for label in labels if label is not None)
+        for name, labels in found.items()
+        if None not in labels
+    }
+    return {**whole, ALL_TIERS: tuple(entry.label for entry in given)}
+
+
+def _rows(name: str) -> list[Entry]:
+    """The entries of a named gauntlet."""
+    return [Entry(label=r.label, config=r.config, severity=r.severity) for r in GAUNTLETS[name]]
+
+
+def _filled(config: Mapping[str, Any]) -> Any:
+    """The settings of a purification with its defaults.
+
+    Raises:
+        ValueError: the settings are refused.
+    """
+    name, given = str(config["name"]), {k: v for k, v in config.items() if k != "name"}
+    cls: Any = PURIFICATIONS.load(name)
+    return parse_config(cls.Config, given, where=f"purification {name!r}")
 
 
 def _resolved(item: Any) -> list[Entry]:
     if isinstance(item, str):
         if item in GAUNTLETS:
-            return [
-                Entry(label=row.label, config=row.config, severity=row.severity)
-                for row in GAUNTLETS[item]
-            ]
+            return _rows(item)
         item = {"name": item}
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
         raise ValueError(f"gauntlet: expected a name or {{name: ..., severity: ...}}, got {item!r}")
@@ -141,6 +168,5 @@ def _resolved(item: Any) -> list[Entry]:
     check_in(name, [NONE, *GAUNTLETS, *PURIFICATIONS.names()], "gauntlet or purification")
     default = name if severity == 1.0 else f"{name} at {severity:g}"
     config = {"name": name, **fields}
-    cls: Any = PURIFICATIONS.load(name)
-    parse_config(cls.Config, fields, where=f"purification {name!r}")
+    _filled(config)
     return [Entry(label=str(label or default), config=config, severity=float(severity))]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,8 +14,9 @@ from anti_i2v_lit.archive.row import Row
 from anti_i2v_lit.archive.verify import source_path
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.evaluation.affixes import by_name
-from anti_i2v_lit.evaluation.facts import Problem
+from anti_i2v_lit.evaluation.facts import UNREADABLE, Problem
 from anti_i2v_lit.evaluation.likeness import assign, centre_box, thumbnail
+from anti_i2v_lit.evaluation.pair_list import read_list
 
 Read = Callable[[SourceFile], Tensor]
 BY_MANIFEST, BY_USER, BY_BOTH = "manifest", "user", "manifest and the user"
@@ -66,7 +66,27 @@ class Matched:
     owners: Mapping[str, str] = field(default_factory=dict)
 
 
-def clean_photos(place: Path, out: Path) -> tuple[SourceFile, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a folder or its shards hold: sources by key, and names that cannot be followed."""
+
+    sources: tuple[SourceFile, ...]
+    broken: tuple[tuple[str, str], ...] = ()
+
+    def problems(self, protection: str, photos: Collection[str]) -> list[Problem]:
+        """What is broken, each with its photo where one of `photos` has that name."""
+        return [
+            Problem(
+                kind=UNREADABLE,
+                protection=protection,
+                photo=key if key in photos else "",
+                reason=reason if key in photos else f"{key}: {reason}",
+            )
+            for key, reason in self.broken
+        ]
+
+
+def clean_photos(place: Path, out: Path) -> Found:
     """The clean photos of a folder, of the shards in it, of a manifest, or of what else is named.
 
     Raises:
@@ -78,7 +98,7 @@ def clean_photos(place: Path, out: Path) -> tuple[SourceFile, ...]:
         found = [SourceFile(key=k, path=p) for k, p in paths.items() if p is not None]
         if not found:
             raise ValueError(f"{place}: none of its originals is where it was")
-        return tuple(sorted(found, key=lambda source: source.key))
+        return Found(sources=tuple(sorted(found, key=lambda source: source.key)))
     return _scanned(place, out)
 
 
@@ -132,14 +152,22 @@ def _folder(place: Path) -> Path:
     return place.parent if place.name == MANIFEST else place
 
 
-def _scanned(place: Path, out: Path) -> tuple[SourceFile, ...]:
+def _scanned(place: Path, out: Path) -> Found:
     """Pictures below a folder (hidden folders left out), or the samples of its shards."""
     if place.is_dir():
         tars = [str(path) for path in sorted(place.glob("*.tar"))]
         if tars:
-            return scan(tars, out).sources
-    found = scan([str(place)], out).sources
-    return tuple(s for s in found if not any(p.startswith(".") for p in s.key.split("/")))
+            found = scan(tars, out)
+            return Found(sources=found.sources, broken=found.broken)
+    found = scan([str(place)], out)
+    return Found(
+        sources=tuple(source for source in found.sources if not _is_hidden(source.key)),
+        broken=tuple((key, reason) for key, reason in found.broken if not _is_hidden(key)),
+    )
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
 
 
 def _by_manifest(
@@ -216,12 +244,13 @@ def _by_files(
     read: Read,
     pairs_file: Path | None,
 ) -> Matched:
-    files = {source.key: source for source in _scanned(place, out)}
+    found = _scanned(place, out)
+    files = {source.key: source for source in found.sources}
     known = {photo.key: photo for photo in photos}
     chosen: dict[str, tuple[str, str]] = {}
     unclear: dict[str, list[str]] = {}
     if pairs_file is not None:
-        chosen.update(_listed(pairs_file, known, files))
+        chosen.update(read_list(pairs_file, known, files))
     for key, names in _by_key(known, files).items():
         _settle(key, names, "the same name", chosen, unclear)
     left = _left(files, chosen, unclear)
@@ -247,7 +276,10 @@ def _by_files(
             key: Pair(photo=known[key], file=files[file], how=how)
             for key, (file, how) in chosen.items()
         },
-        problems=_problems(name, known, files, chosen, unclear),
+        problems=(
+            *found.problems(name, known),
+            *_problems(name, known, files, chosen, unclear),
+        ),
     )
 
 
@@ -300,26 +332,6 @@ def _by_key(
         names = exact or bare.get(str(PurePosixPath(key).with_suffix("")), [])
         if names:
             found[key] = names
-    return found
-
-
-def _listed(
-    path: Path, photos: Mapping[str, SourceFile], files: Mapping[str, SourceFile]
-) -> dict[str, tuple[str, str]]:
-    """Pairs of a CSV file with two columns; a head line without known names is passed over."""
-    if not path.is_file():
-        raise ValueError(f"--pairs: {path} is not a file")
-    found: dict[str, tuple[str, str]] = {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        for number, cells in enumerate(csv.reader(stream), start=1):
-            if len(cells) != 2:
-                raise ValueError(f"{path}, line {number}: expected two columns, got {cells}")
-            photo, file = (cell.strip() for cell in cells)
-            if photo in photos and file in files:
-                found[photo] = (file, f"listed in {path.name}")
-            elif number > 1 or photo in photos:
-                unknown = file if photo in photos else photo
-                raise ValueError(f"{path}, line {number}: no file is called {unknown!r}")
     return found
 
 

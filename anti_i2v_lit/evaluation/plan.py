@@ -67,6 +67,7 @@ class Plan:
     Attributes:
         settings: of the evaluation.
         photos: key -> clean photo, sorted.
+        unreadable: clean photos whose names cannot be followed.
         protections: in the order of the command line.
         entries: the gauntlet.
         generators: label -> {name, <fields>}.
@@ -77,6 +78,7 @@ class Plan:
 
     settings: EvaluationSettings
     photos: Mapping[str, SourceFile]
+    unreadable: tuple[Problem, ...]
     protections: tuple[Matched, ...]
     entries: tuple[Entry, ...]
     generators: Mapping[str, Mapping[str, Any]]
@@ -87,7 +89,8 @@ class Plan:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What was wrong with the folders."""
-        return tuple(p for matched in self.protections for p in matched.problems)
+        own = (p for matched in self.protections for p in matched.problems)
+        return (*self.unreadable, *own)
 
     def read(self, source: SourceFile) -> Tensor:
         """Pixels [3, H, W] in [0, 1].
@@ -186,7 +189,8 @@ def make_plan(
         ValueError: nothing found, or a name that is taken.
     """
     _check_names(cloaked)
-    photos = {source.key: source for source in clean_photos(clean, out)}
+    found = clean_photos(clean, out)
+    photos = {source.key: source for source in found.sources}
     digests = Digests()
 
     def read(source: SourceFile) -> Tensor:
@@ -204,6 +208,7 @@ def make_plan(
     return Plan(
         settings=settings,
         photos=photos,
+        unreadable=tuple(found.problems("", photos)),
         protections=with_statements(matched, settings.surrogates, generators),
         entries=chosen,
         entry_identities={entry.label: digest(entry.identity) for entry in chosen},

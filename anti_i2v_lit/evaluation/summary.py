@@ -61,7 +61,9 @@ class Summary:
         self._trials, self._settings = trials, settings
         self._generators, self._protections = tuple(generators), tuple(protections)
         self._knowledge, self._link_length = knowledge, link_length
-        self._labels = [entry.label for entry in settings.purifications()]
+        entries = settings.purifications()
+        self._labels = [entry.label for entry in entries]
+        self._tiers = tiers(entries)
         self.networks = face_networks(trials)
         self.thresholds: list[Threshold] = [
             threshold
@@ -90,7 +92,7 @@ class Summary:
         """Worst cases over the tiers that were run whole, and over everything."""
         for generator in self._generators:
             for protection in self._protections:
-                for tier, labels in tiers(self._labels).items():
+                for tier, labels in self._tiers.items():
                     if self._trials.photos(generator, protection, labels[0]):
                         yield self._worst_case(generator, protection, tier, labels)
 

@@ -23,7 +23,7 @@ def read(source: SourceFile) -> torch.Tensor:
 
 
 def matched(folder: Path, pairs_file: Path | None = None):
-    photos = clean_photos(folder / "photos", folder / "out")
+    photos = clean_photos(folder / "photos", folder / "out").sources
     return match(
         "peer",
         folder / "peer",
@@ -114,6 +114,37 @@ def test_a_list_decides(tmp_path: Path) -> None:
         matched(tmp_path, pairs)
 
 
+def test_a_list_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 2)
+    copied(tmp_path, {"photo0.png": "x.png", "photo1.png": "y.png"})
+    pairs, expected = tmp_path / "pairs.csv", {"photo0.png": "y.png", "photo1.png": "x.png"}
+    for head in ("", "photo,file\n", "\n"):
+        text = head + "photo0.png,y.png\n\n,\nphoto1.png,x.png\n\n"
+        pairs.write_text(text, encoding="utf-8-sig")
+        found = matched(tmp_path, pairs)
+        assert {k: p.file.key for k, p in found.pairs.items()} == expected
+    for slip in ("photo7.png,y.png\n", "photo,file\nphoto7.png,y.png\n"):
+        pairs.write_text(slip)
+        with pytest.raises(ValueError, match="no file is called 'photo7.png'"):
+            matched(tmp_path, pairs)
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 2)
+    copied(tmp_path, {"photo0.png": "photo0.png"})
+    for folder, name in (("photos", "gone.png"), ("peer", "photo1.png"), ("peer", "other.png")):
+        (tmp_path / folder / name).symlink_to(tmp_path / "nowhere.png")
+    found = clean_photos(tmp_path / "photos", tmp_path / "out")
+    keys = {source.key for source in found.sources}
+    assert keys == {"photo0.png", "photo1.png"}
+    (problem,) = found.problems("", keys)
+    assert problem.kind == "unreadable" and problem.fails and problem.photo == ""
+    assert problem.reason.startswith("gone.png: ") and "link" in problem.reason
+    broken = [p for p in matched(tmp_path).problems if p.kind == "unreadable"]
+    assert {p.photo for p in broken} == {"", "photo1.png"}
+    assert {p.protection for p in broken} == {"peer"}
+
+
 def test_nothing_that_fits_is_a_usage_error(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
     (tmp_path / "peer").mkdir()
@@ -149,7 +180,7 @@ def test_a_manifest_decides_by_key_and_by_bytes(tmp_path: Path) -> None:
     (problem,) = found.problems
     assert problem.photo == "photo2.png" and problem.reason == "it was refused: too visible"
     assert found.owners[sha[1]] == "old/photo1.png"
-    by_manifest = clean_photos(tmp_path / "peer" / "manifest.jsonl", tmp_path / "out")
+    by_manifest = clean_photos(tmp_path / "peer" / "manifest.jsonl", tmp_path / "out").sources
     assert [source.path for source in by_manifest] == [paths[1], paths[0]]
 
 

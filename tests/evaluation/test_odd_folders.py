@@ -84,3 +84,10 @@ def test_folders_may_move(folders, monkeypatch) -> None:
     for photo in run.outcome().photos:
         assert photo.path == str(moved / "photos" / photo.key)
         assert [file.path for file in photo.files] == [str(moved / "ours" / photo.key)]
+
+
+def test_a_dead_link_among_the_photos_is_a_problem(folders, monkeypatch) -> None:
+    (folders / "photos" / "gone.png").symlink_to(folders / "nowhere.png")
+    outcome = whole(folders, monkeypatch, gauntlet=["none"], seeds=[0]).outcome()
+    (problem,) = outcome.problems
+    assert problem.reason.startswith("gone.png: ") and outcome.exit_code == 2

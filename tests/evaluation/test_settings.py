@@ -59,9 +59,26 @@ def test_a_gauntlets_rows_keep_their_order_and_severity() -> None:
     rows = gauntlet("quick")
     found = entries("quick")
     assert [(e.label, e.severity) for e in found] == [(r.label, r.severity) for r in rows]
-    assert tiers([e.label for e in found])["quick"] == tuple(r.label for r in rows)
-    more = [*(e.label for e in found), "more"]
-    assert tiers(more)["all"] == tuple(more) and "audit" not in tiers(more)
+    assert tiers(found)["quick"] == tuple(r.label for r in rows)
+    more = [*found, *entries([{"name": "blur", "label": "more"}])]
+    assert tiers(more)["all"] == tuple(e.label for e in more) and "audit" not in tiers(more)
+
+
+def test_a_gauntlet_was_run_if_what_it_does_was_done_not_if_its_labels_occur() -> None:
+    quick = entries("quick")
+    first = next(e for e in quick if e.config is not None)
+
+    def with_first(**changes: object) -> dict[str, tuple[str, ...]]:
+        settings = {} if "name" in changes else first.config
+        node = {**settings, "label": first.label, "severity": first.severity, **changes}
+        return tiers([entries([node])[0] if e is first else e for e in quick])
+
+    assert with_first()["quick"] == tuple(e.label for e in quick)
+    assert "mine" in with_first(label="mine")["quick"]
+    assert "quick" not in with_first(severity=0.01)
+    assert "quick" not in with_first(name="grey")
+    (faint,) = entries([{"name": first.config["name"], "label": first.label, "severity": 0.01}])
+    assert first.facts().tier == "quick" and faint.facts().tier == ""
 
 
 def test_two_entries_of_one_label_must_agree() -> None:
