@@ -189,14 +189,13 @@ def make_plan(
         ValueError: nothing found, or a name that is taken.
     """
     _check_names(cloaked)
-    found = clean_photos(clean, out)
+    found, digests = clean_photos(clean, out), Digests()
     photos = {source.key: source for source in found.sources}
-    digests = Digests()
 
     def read(source: SourceFile) -> Tensor:
         return read_photo(source, settings.reading).srgb()
 
-    sources, sha = list(photos.values()), digests.of
+    sources, sha = found.sources, digests.of
     listed = pairs_of(cloaked, pairs or {})
     matched = tuple(
         match(name, place, sources, out=out, read=read, sha256=sha, pairs_file=listed.get(name))
