@@ -255,6 +255,7 @@ def _tables(summary: Summary) -> dict[str, Any]:
     return {
         "thresholds": tuple(summary.thresholds),
         "noise_limits": tuple(summary.limits),
+        "alike": summary.alike(),
         "summary": tuple(summary.rows()),
         "worst": tuple(sorted(summary.worst(), key=_by_knowledge)),
         "heat": tuple(sorted(summary.heat(), key=_by_knowledge)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,6 +211,7 @@ class Outcome:
         generators: held-out ones first, then unknown ones.
         protections: in the order of the command line.
         purifications: in the order of the gauntlet.
+        alike: labels of purifications that did the same to every file here, by group.
         columns: all figures that occur.
         thresholds: per generator and identity figure.
         noise_limits: per generator, protection, purification and figure.
@@ -240,6 +242,7 @@ class Outcome:
     generators: tuple[GeneratorFacts, ...] = ()
     protections: tuple[ProtectionFacts, ...] = ()
     purifications: tuple[PurificationFacts, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
     columns: tuple[ColumnFacts, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     noise_limits: tuple[NoiseLimit, ...] = ()
@@ -253,3 +256,8 @@ class Outcome:
     problems: tuple[Problem, ...] = ()
     clips: tuple[KeptClip, ...] = ()
     files: tuple[str, ...] = ()
+
+    def distinct(self, purifications: Collection[str]) -> str:
+        """Words for how many of some purifications differ here; "" if all of them do."""
+        repeated = sum(max(0, len(set(group) & set(purifications)) - 1) for group in self.alike)
+        return f" ({len(purifications) - repeated} of them distinct here)" if repeated else ""

@@ -28,7 +28,7 @@ from anti_i2v_lit.evaluation.outcome import (
 from anti_i2v_lit.evaluation.plan import CLEAN, NOISE
 from anti_i2v_lit.evaluation.settings import EvaluationSettings
 from anti_i2v_lit.evaluation.statistics import Estimate, bootstrap_mean
-from anti_i2v_lit.evaluation.trials import Trials, mean
+from anti_i2v_lit.evaluation.trials import Trials, alike, mean
 from anti_i2v_lit.evaluation.verdicts import Verdicts
 
 CURVES = ("face", "photo_lpips", "clip_lpips", "motion")
@@ -87,6 +87,10 @@ class Summary:
                 for label in self._labels:
                     if self._trials.photos(generator, name, label):
                         yield self._row((generator, name, label))
+
+    def alike(self) -> tuple[tuple[str, ...], ...]:
+        """Purifications that did the same to every file; see `trials.alike`."""
+        return alike(self._trials.results, self._labels)
 
     def worst(self) -> Iterator[WorstCase]:
         """Worst cases over the tiers that were run whole, and over everything."""

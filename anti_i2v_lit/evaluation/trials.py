@@ -9,6 +9,7 @@ from anti_i2v_lit.evaluation.facts import Counts
 from anti_i2v_lit.evaluation.plan import CLEAN
 from anti_i2v_lit.evaluation.store import Result
 
+SHIFT = "shift_"  # figures of a view's latent
 Trial = tuple[str, int, str]
 ByPhoto = Mapping[str, float]
 Get = Callable[[Result], float]
@@ -158,3 +159,29 @@ class Trials:
 def _highest(values: Iterable[float]) -> float:
     listed = list(values)
     return math.nan if any(math.isnan(v) for v in listed) else max(listed)
+
+
+def alike(results: Iterable[Result], purifications: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Purifications that did the same to every file, as two networks' limits do to small photos.
+
+    They are told by the latents of the views that the generators were given, which are encoded one
+    by one: only equal views have equal ones.
+
+    Args:
+        results: of one evaluation.
+        purifications: labels.
+
+    Returns:
+        Groups of at least two labels, in the order of `purifications`.
+    """
+    seen: dict[str, dict[tuple[str | int, ...], tuple[tuple[str, float], ...]]] = {}
+    for r in results:
+        clip = (r.generator, r.protection, r.photo, r.frame, r.prompt, r.seed)
+        shifts = sorted((n, v) for n, v in r.figures.items() if n.startswith(SHIFT))
+        seen.setdefault(r.purification, {})[clip] = tuple(shifts)
+    groups: dict[object, list[str]] = {}
+    for label in purifications:
+        views = seen.get(label, {})
+        if views and all(views.values()):
+            groups.setdefault(frozenset(views.items()), []).append(label)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)

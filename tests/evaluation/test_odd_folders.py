@@ -91,3 +91,13 @@ def test_a_dead_link_among_the_photos_is_a_problem(folders, monkeypatch) -> None
     outcome = whole(folders, monkeypatch, gauntlet=["none"], seeds=[0]).outcome()
     (problem,) = outcome.problems
     assert problem.reason.startswith("gone.png: ") and outcome.exit_code == 2
+
+
+def test_networks_that_store_alike_are_named(folders, monkeypatch) -> None:
+    nodes = [{"name": "social_network", "network": n, "label": n} for n in ("facebook", "x")]
+    gauntlet = ["none", *nodes, {"name": "jpeg"}]
+    outcome = whole(folders, monkeypatch, gauntlet=gauntlet, seeds=[0]).outcome()
+    assert outcome.alike == (("facebook", "x"),)
+    assert "4 purifications (3 of them distinct here)" in outcome.headline[0]
+    page = write_report(outcome, folders / "out").read_text()
+    assert "count as one: facebook, x." in page

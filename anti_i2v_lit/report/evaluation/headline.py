@@ -54,7 +54,7 @@ def _after(outcome: Outcome, tally: Tally) -> str:
     if len(real) == 1:
         return f"after {real[0]}" + (f", where it {PERSON_LEFT}" if passed_over else "")
     more = f" that {PERSON_LEFT}" if passed_over else ""
-    return f"after every one of {len(real)} purifications{more}"
+    return f"after every one of {len(real)} purifications{outcome.distinct(real)}{more}"
 
 
 def _passed_over(outcome: Outcome, tally: Tally, labels: list[str]) -> bool:
