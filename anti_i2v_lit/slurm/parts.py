@@ -49,4 +49,4 @@ def part_of(shards: Sequence[str], part: str) -> list[str]:
     if match is None or int(match[1]) >= int(match[2]):
         raise ValueError(f"--part: expected I/N with I from 0 to N-1, such as 0/8, got {part!r}")
     index, count = int(match[1]), int(match[2])
-    return shards[index * len(shards) // count : (index + 1) * len(shards) // count]
+    return list(shards[index * len(shards) // count : (index + 1) * len(shards) // count])
