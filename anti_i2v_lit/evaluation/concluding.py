@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
 from anti_i2v_lit.checkpoints import model_digest
-from anti_i2v_lit.evaluation.calibration import OTHERS
 from anti_i2v_lit.evaluation.clip_sets import compare_sets
 from anti_i2v_lit.evaluation.columns import GROUPS
 from anti_i2v_lit.evaluation.facts import (
@@ -28,100 +26,19 @@ from anti_i2v_lit.evaluation.facts import (
     Verdict,
 )
 from anti_i2v_lit.evaluation.further import Further
-from anti_i2v_lit.evaluation.inspection import unlike_the_rest
+from anti_i2v_lit.evaluation.gathering import Found
 from anti_i2v_lit.evaluation.knowledge import known_pairs, white_box_of
 from anti_i2v_lit.evaluation.matching import Matched
 from anti_i2v_lit.evaluation.outcome import HeatCell, Outcome, WorstCase
-from anti_i2v_lit.evaluation.plan import CLEAN, NOISE, Plan
-from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
+from anti_i2v_lit.evaluation.plan import NOISE, Plan
+from anti_i2v_lit.evaluation.records import PhotoRecord
 from anti_i2v_lit.evaluation.store import Result, ResultStore
-from anti_i2v_lit.evaluation.strangers import Strangers
 from anti_i2v_lit.evaluation.summary import Summary
 from anti_i2v_lit.evaluation.trials import Trials
 from anti_i2v_lit.evaluation.verdicts import overall, refused
 from anti_i2v_lit.evaluation.wording import definition, headline, versions
 from anti_i2v_lit.evaluation.workbench import kept_tasks
 from anti_i2v_lit.exit_codes import EXIT_DONE, EXIT_INTERRUPTED, EXIT_PROBLEMS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """All that was found for a plan.
-
-    Attributes:
-        records: key -> record; photos that were not looked at yet have none.
-        results: every row of the plan that is there.
-        num_missing: rows that are not there.
-    """
-
-    records: Mapping[str, PhotoRecord]
-    results: tuple[Result, ...]
-    num_missing: int
-
-
-def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
-    """The rows of a plan, in the plan's order, whoever made them."""
-    looked_at = {key: records.find(plan.record_identity(key)) for key in plan.photos}
-    known = {k: _of_today(record, plan) for k, record in looked_at.items() if record is not None}
-    known = _without_swapped(known, plan)
-    results, lacking = [], len(looked_at) - len(known)
-    for record in known.values():
-        for label in plan.generators:
-            rows = [store.find(task.identity) for task in plan.tasks(record, label)]
-            results += [row for row in rows if row is not None]
-            lacking += sum(row is None for row in rows)
-    return Found(
-        records=known,
-        results=tuple(_beside_strangers(results, plan, known)),
-        num_missing=lacking,
-    )
-
-
-def _of_today(record: PhotoRecord, plan: Plan) -> PhotoRecord:
-    """A record with the paths of this plan: folders may have moved since it was made."""
-    pairs = {m.name: m.pairs[record.key] for m in plan.protections if record.key in m.pairs}
-    return dataclasses.replace(
-        record,
-        path=str(plan.photos[record.key].path),
-        files=tuple(
-            dataclasses.replace(file, path=str(pairs[file.protection].file.path))
-            for file in record.files
-        ),
-    )
-
-
-def _without_swapped(records: Mapping[str, PhotoRecord], plan: Plan) -> dict[str, PhotoRecord]:
-    """Records in which originals in the place of cloaks, that no manifest tells of, are none."""
-    found = dict(records)
-    for matched in plan.protections:
-        residuals = {
-            key: record.file(matched.name).residual_rms_8bit
-            for key, record in records.items()
-            if matched.name in record.cloaks and matched.pairs[key].row is None
-        }
-        for problem in unlike_the_rest(matched.name, residuals):
-            record = found[problem.photo]
-            found[problem.photo] = dataclasses.replace(
-                record,
-                cloaks=tuple(name for name in record.cloaks if name != matched.name),
-                problems=(*record.problems, problem),
-            )
-    return found
-
-
-def _beside_strangers(
-    results: Sequence[Result], plan: Plan, records: Mapping[str, PhotoRecord]
-) -> Iterator[Result]:
-    """Rows with likeness to other people where thresholds are found, as this plan has them."""
-    people = {key: records[key].person if key in records else {} for key in plan.photos}
-    strangers = Strangers(people, plan.settings.identity)
-    for row in results:
-        if row.protection != CLEAN or row.purification != plan.entries[0].label:
-            yield row
-            continue
-        similar = strangers.similarities(row.photo, row.faces)
-        others = {OTHERS + network: values for network, values in similar.items()}
-        yield dataclasses.replace(row, by_frame={**row.by_frame, **others})
 
 
 def conclude(

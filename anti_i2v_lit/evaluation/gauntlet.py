@@ -40,10 +40,12 @@ class Entry:
 
     def does_the_same_as(self, other: Entry) -> bool:
         """Whether name, all fields and severity are the same, whatever the two are called."""
-        if self.config is None or other.config is None:
-            return self.config is other.config
-        places = [(e.config["name"], e.severity, WORK_PX in e.config) for e in (self, other)]
-        return places[0] == places[1] and _filled(self.config) == _filled(other.config)
+        own, theirs = self.config, other.config
+        if own is None or theirs is None:
+            return own is theirs
+        if (own["name"], self.severity) != (theirs["name"], other.severity):
+            return False
+        return (WORK_PX in own) == (WORK_PX in theirs) and _filled(own) == _filled(theirs)
 
     @property
     def identity(self) -> list[Any]:

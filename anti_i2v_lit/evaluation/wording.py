@@ -64,7 +64,8 @@ def headline(outcome: Outcome) -> tuple[str, ...]:
             f"{case.protection}, {_who(case)}: "
             f"{share.mean:.0%}{interval} of {share.count} photos are protected after every one of "
             f"{len(case.purifications)} purifications{outcome.distinct(case.purifications)} that "
-            f"leaves the person in the clean photo's clips, {changed.mean:.0%} change more than under noise of equal size "
+            f"leaves the person in the clean photo's clips, {changed.mean:.0%} change more than "
+            "under noise of equal size "
             f"({case.counts.prompts} prompts, {case.counts.seeds} seeds; photos with missing clips "
             f"count as not protected; {left} photos could not be judged and are left out)."
             if share.count

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from anti_i2v_lit.archive.lock import Claims, held_by
 from anti_i2v_lit.archive.runs import sightings
-from anti_i2v_lit.evaluation.concluding import conclude, gather
+from anti_i2v_lit.evaluation.concluding import conclude
 from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.failures import FailureLog
+from anti_i2v_lit.evaluation.gathering import gather
 from anti_i2v_lit.evaluation.judge import weights_folder
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.evaluation.outcome_file import write_outcome

@@ -10,14 +10,17 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from anti_i2v_lit.evaluation.concluding import gather
 from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.facts import NOT_A_CLOAK
+from anti_i2v_lit.evaluation.gathering import gather
 from anti_i2v_lit.evaluation.inspection import unlike_the_rest
 from anti_i2v_lit.evaluation.outcome_file import read_outcome, write_outcome
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
 from tests.evaluation.fakes import write_noisy, write_photos
 from tests.evaluation.test_workbench import Run, whole
+
+
+SMALL = {"generators": [{"name": "cogvideox", "label": "a"}], "gauntlet": ["none"], "seeds": [0]}
 
 
 @pytest.fixture
@@ -30,10 +33,10 @@ def test_names_need_not_be_utf_8(folders, monkeypatch) -> None:
     name = os.fsdecode(b"M\xfcller.png")
     for folder in ("photos", "ours"):
         (folders / folder / "photo0.png").rename(folders / folder / name)
-    outcome = whole(folders, monkeypatch).outcome()
+    outcome = whole(folders, monkeypatch, **SMALL).outcome()
     assert outcome.complete and name in {photo.key for photo in outcome.photos}
     out = folders / "out"
-    run = Run(folders)
+    run = Run(folders, **SMALL)
     assert not run.bench.missing(), "its rows are found again"
     write_outcome(outcome, out)
     assert repr(read_outcome(out)) == repr(outcome)
@@ -62,7 +65,7 @@ def test_an_original_that_was_saved_again_is_no_cloak(folders, monkeypatch) -> N
     pixels = np.asarray(Image.open(folders / "photos" / "photo1.png")).astype(int)
     again = np.where(pixels > 128, pixels - 1, pixels + 1).astype(np.uint8)
     Image.fromarray(again).save(folders / "ours" / "photo1.png")
-    outcome = whole(folders, monkeypatch).outcome()
+    outcome = whole(folders, monkeypatch, **SMALL).outcome()
     assert outcome.exit_code == 2 and outcome.complete
     (problem,) = outcome.problems
     assert (problem.kind, problem.photo) == ("swapped", "photo1.png")
@@ -74,12 +77,12 @@ def test_an_original_that_was_saved_again_is_no_cloak(folders, monkeypatch) -> N
 
 
 def test_folders_may_move(folders, monkeypatch) -> None:
-    whole(folders, monkeypatch)
+    whole(folders, monkeypatch, **SMALL)
     moved = folders / "elsewhere"
     moved.mkdir()
     for name in ("photos", "ours"):
         (folders / name).rename(moved / name)
-    run = Run(moved, out=str(folders / "out"))
+    run = Run(moved, out=str(folders / "out"), **SMALL)
     assert not run.bench.missing()
     for photo in run.outcome().photos:
         assert photo.path == str(moved / "photos" / photo.key)
@@ -88,7 +91,7 @@ def test_folders_may_move(folders, monkeypatch) -> None:
 
 def test_a_dead_link_among_the_photos_is_a_problem(folders, monkeypatch) -> None:
     (folders / "photos" / "gone.png").symlink_to(folders / "nowhere.png")
-    outcome = whole(folders, monkeypatch, gauntlet=["none"], seeds=[0]).outcome()
+    outcome = whole(folders, monkeypatch, **SMALL).outcome()
     (problem,) = outcome.problems
     assert problem.reason.startswith("gone.png: ") and outcome.exit_code == 2
 
@@ -96,7 +99,7 @@ def test_a_dead_link_among_the_photos_is_a_problem(folders, monkeypatch) -> None
 def test_networks_that_store_alike_are_named(folders, monkeypatch) -> None:
     nodes = [{"name": "social_network", "network": n, "label": n} for n in ("facebook", "x")]
     gauntlet = ["none", *nodes, {"name": "jpeg"}]
-    outcome = whole(folders, monkeypatch, gauntlet=gauntlet, seeds=[0]).outcome()
+    outcome = whole(folders, monkeypatch, **{**SMALL, "gauntlet": gauntlet}).outcome()
     assert outcome.alike == (("facebook", "x"),)
     assert "4 purifications (3 of them distinct here)" in outcome.headline[0]
     page = write_report(outcome, folders / "out").read_text()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from anti_i2v_lit.evaluation import clip_sets, workbench
-from anti_i2v_lit.evaluation.concluding import conclude, gather
+from anti_i2v_lit.evaluation.concluding import conclude
 from anti_i2v_lit.evaluation.facts import (
     HELD_OUT,
     NOT_A_CLOAK,
@@ -19,6 +19,7 @@ from anti_i2v_lit.evaluation.facts import (
     WHITE_BOX,
 )
 from anti_i2v_lit.evaluation.further import build_further
+from anti_i2v_lit.evaluation.gathering import gather
 from anti_i2v_lit.evaluation.gauntlet import Entry
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.evaluation.outcome_file import read_outcome, write_outcome
