@@ -19,7 +19,6 @@ from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
 from tests.evaluation.fakes import write_noisy, write_photos
 from tests.evaluation.test_workbench import Run, whole
 
-
 SMALL = {"generators": [{"name": "cogvideox", "label": "a"}], "gauntlet": ["none"], "seeds": [0]}
 
 
