@@ -48,13 +48,13 @@ def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
 
 
 def _of_today(record: PhotoRecord, plan: Plan) -> PhotoRecord:
-    """A record with the paths of this plan: folders may have moved since it was made."""
+    """A record with the paths of this plan, absolute: folders may have moved since it was made."""
     pairs = {m.name: m.pairs[record.key] for m in plan.protections if record.key in m.pairs}
     return dataclasses.replace(
         record,
-        path=str(plan.photos[record.key].path),
+        path=str(plan.photos[record.key].path.absolute()),
         files=tuple(
-            dataclasses.replace(file, path=str(pairs[file.protection].file.path))
+            dataclasses.replace(file, path=str(pairs[file.protection].file.path.absolute()))
             for file in record.files
         ),
     )

@@ -62,9 +62,8 @@ def headline(outcome: Outcome) -> tuple[str, ...]:
         left = max(0, pairs.get(case.protection, share.count) - share.count)
         found.append(
             f"{case.protection}, {_who(case)}: "
-            f"{share.mean:.0%}{interval} of {share.count} photos are protected after every one of "
-            f"{len(case.purifications)} purifications{outcome.distinct(case.purifications)} that "
-            f"leaves the person in the clean photo's clips, {changed.mean:.0%} change more than "
+            f"{share.mean:.0%}{interval} of {share.count} photos are protected "
+            f"{_after(outcome, case.purifications)}, {changed.mean:.0%} change more than "
             "under noise of equal size "
             f"({case.counts.prompts} prompts, {case.counts.seeds} seeds; photos with missing clips "
             f"count as not protected; {left} photos could not be judged and are left out)."
@@ -79,6 +78,18 @@ def headline(outcome: Outcome) -> tuple[str, ...]:
             + "; ".join(f"{p.photo} ({p.reason})" for p in swapped[:5]),
         )
     return tuple(found)
+
+
+def _after(outcome: Outcome, purifications: Sequence[str]) -> str:
+    """Where a claim holds: the untouched file is no purification."""
+    real = [p.label for p in outcome.purifications if p.name and p.label in purifications]
+    if not real:
+        return "as long as the file is left as it is"
+    untouched = "untouched and " if len(real) < len(purifications) else ""
+    return (
+        f"{untouched}after every one of {len(real)} purifications{outcome.distinct(real)} that "
+        "leaves the person in the clean photo's clips"
+    )
 
 
 def _who(case: WorstCase) -> str:

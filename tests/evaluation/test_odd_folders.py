@@ -1,5 +1,7 @@
+
 """Whole evaluations of folders that are not as tidy as one would like."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -88,6 +90,21 @@ def test_folders_may_move(folders, monkeypatch) -> None:
         assert [file.path for file in photo.files] == [str(moved / "ours" / photo.key)]
 
 
+def test_paths_of_an_outcome_hold_in_every_folder(folders, monkeypatch) -> None:
+    run = whole(folders, monkeypatch, **SMALL)
+    monkeypatch.chdir(folders)
+    (matched,) = run.plan.protections
+    pairs = {
+        key: dataclasses.replace(
+            pair, file=dataclasses.replace(pair.file, path=pair.file.path.relative_to(folders))
+        )
+        for key, pair in matched.pairs.items()
+    }
+    plan = dataclasses.replace(run.plan, protections=(dataclasses.replace(matched, pairs=pairs),))
+    for record in gather(plan, run.bench.store, run.bench.records).records.values():
+        assert [file.path for file in record.files] == [str(folders / "ours" / record.key)]
+
+
 def test_a_dead_link_among_the_photos_is_a_problem(folders, monkeypatch) -> None:
     (folders / "photos" / "gone.png").symlink_to(folders / "nowhere.png")
     outcome = whole(folders, monkeypatch, **SMALL).outcome()
@@ -100,6 +117,9 @@ def test_networks_that_store_alike_are_named(folders, monkeypatch) -> None:
     gauntlet = ["none", *nodes, {"name": "jpeg"}]
     outcome = whole(folders, monkeypatch, **{**SMALL, "gauntlet": gauntlet}).outcome()
     assert outcome.alike == (("facebook", "x"),)
-    assert "4 purifications (3 of them distinct here)" in outcome.headline[0]
+    assert (
+        "untouched and after every one of 3 purifications (2 of them distinct here)"
+        in outcome.headline[0]
+    )
     page = write_report(outcome, folders / "out").read_text()
     assert "count as one: facebook, x." in page
