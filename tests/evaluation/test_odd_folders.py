@@ -1,4 +1,3 @@
-
 """Whole evaluations of folders that are not as tidy as one would like."""
 
 import dataclasses
