@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anti_i2v_lit.data.folder import SourceFile
-from anti_i2v_lit.data.framing import Framing
+from anti_i2v_lit.data.framing import Framing, size_for_view
 from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.data.writing import output_names, write_photo
 from anti_i2v_lit.seeds import generator_for
@@ -42,8 +42,7 @@ def write_noise(
             continue
         photo = read_photo(source, settings.reading)
         size = framing.canvas_size(photo.size, view_size)
-        scale = min(1.0, max(v / side for v, side in zip(view_size, size, strict=True)))
-        grid = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        grid = size_for_view(size, view_size)
         signs = sign_noise(settings.seed, source.key, grid, settings.attack.budget_8bit)
         on_canvas = functional.interpolate(signs[None], size=size, mode="nearest-exact")[0]
         residual = framing.to_photo(on_canvas, photo.size)

@@ -114,6 +114,23 @@ class _Uniforms(NamedTuple):
     y: float
 
 
+def size_for_view(
+    size: tuple[int, int], view_size: tuple[int, int], least_scale: float = 0.0
+) -> tuple[int, int]:
+    """The smallest size of a picture whose largest crop still fills a view; at most its own.
+
+    Args:
+        size: of the picture, (H, W) in pixels.
+        view_size: of the view, (H, W) in pixels.
+        least_scale: smallest factor that is allowed, whatever the view.
+    """
+    height, width = size
+    scale = max(least_scale, view_size[0] / height, view_size[1] / width)
+    if scale >= 1.0:
+        return height, width
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 class Framing:
     """Geometry between photo, canvas and view. Sizes are (H, W) in pixels."""
 
@@ -135,15 +152,7 @@ class Framing:
         """
         _check_size(photo_size, "photo")
         _check_size(view_size, "view")
-        height, width = photo_size
-        scale = max(
-            self.config.canvas_side_px / min(photo_size),
-            view_size[0] / height,
-            view_size[1] / width,
-        )
-        if scale >= 1.0:
-            return height, width
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        return size_for_view(photo_size, view_size, self.config.canvas_side_px / min(photo_size))
 
     def to_canvas(self, photo: Tensor, view_size: tuple[int, int]) -> Tensor:
         """Downscale a photo [3, H, W] to its canvas [3, h, w] in [0, 1], antialiased.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.data.framing import size_for_view
 from anti_i2v_lit.ops.resize import resize
 from anti_i2v_lit.seeds import generator_for
 
@@ -41,11 +42,9 @@ def equal_noise(
         [3, H, W] in [0, 1], rounded to 8 bits. What is clipped at black and white is made up for
         elsewhere, so the size is met to about 1 %, or as far as the photo has room for it.
     """
-    height, width = photo.shape[-2:]
-    scale = min(1.0, max(view_size[0] / height, view_size[1] / width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    source = generator_for(0, key, 0, purpose)
-    drawn = resize(torch.randn(1, 3, *size, generator=source), (height, width))[0]
+    size = (photo.shape[-2], photo.shape[-1])
+    grid, source = size_for_view(size, view_size), generator_for(0, key, 0, purpose)
+    drawn = resize(torch.randn(1, 3, *grid, generator=source), size)[0]
     drawn = drawn / drawn.square().mean().sqrt().clamp_min(1e-12)
     seen = look(photo)
     wanted = _rms(look(protected) - seen)
