@@ -184,8 +184,8 @@ class RunRecorder(pl.Callback):
 
 
 def _run_name(place: Mapping[str, Any]) -> str:
-    """A folder name that sorts by time and is of this run alone."""
-    start = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    """A folder name that sorts by time and is of this run alone, also among one process' runs."""
+    start = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S.%f")
     job = f"job{place['job']}-" if place["job"] else ""
     return f"{start}-{job}{place['node']}-{os.getpid()}"
 
