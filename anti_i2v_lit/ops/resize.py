@@ -121,37 +121,46 @@ def _weights(length: int, low: float, high: float, out: int, kernel: str) -> tup
     last = max(math.ceil(high - _WHOLE_PIXEL), first + 1)
     scale = (high - low) / out
     centres = low + (torch.arange(out, dtype=torch.float64) + 0.5) * scale
-    pixels = torch.arange(first, last, dtype=torch.float64) + 0.5
-    distance = (pixels - centres[:, None]).abs() / max(scale, 1.0)
-    raw = _SHAPES[kernel](distance)
+    pixels = torch.arange(first, last, dtype=torch.float64)
+    # Pillow's order of operations and its range, so that a pixel on the border of two boxes falls
+    # to the same side.
+    widened = max(scale, 1.0)
+    support, shape = _SHAPES[kernel]
+    starts, ends = (centres + sign * support * widened + 0.5 for sign in (-1, 1))
+    inside = (pixels >= starts.trunc()[:, None]) & (pixels < ends.trunc()[:, None])
+    raw = shape((pixels - centres[:, None] + 0.5) * (1.0 / widened)) * inside
     return slice(first, last), raw / raw.sum(dim=1, keepdim=True)
 
 
-def _triangle(distance: Tensor) -> Tensor:
-    return (1.0 - distance).clamp_min(0.0)
+def _triangle(offset: Tensor) -> Tensor:
+    return (1.0 - offset.abs()).clamp_min(0.0)
 
 
-def _cubic(distance: Tensor) -> Tensor:
+def _cubic(offset: Tensor) -> Tensor:
     """Keys (1981), equation 15, with a = -0.5."""
+    distance = offset.abs()
     near = (1.5 * distance - 2.5) * distance**2 + 1.0
     far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
     return torch.where(distance < 1.0, near, torch.where(distance < 2.0, far, 0.0))
 
 
-def _box(distance: Tensor) -> Tensor:
-    return (distance <= 0.5).to(distance.dtype)
+def _box(offset: Tensor) -> Tensor:
+    """Half-open, as Pillow's: a pixel on the border of two boxes belongs to one of them."""
+    return ((offset > -0.5) & (offset <= 0.5)).to(offset.dtype)
 
 
-def _lanczos(distance: Tensor) -> Tensor:
-    """Three lobes: sinc(x) sinc(x / 3) for x < 3."""
+def _lanczos(offset: Tensor) -> Tensor:
+    """Three lobes: sinc(x) sinc(x / 3) for |x| < 3."""
+    distance = offset.abs()
     return torch.where(distance < 3.0, torch.sinc(distance) * torch.sinc(distance / 3.0), 0.0)
 
 
-_SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "bilinear": _triangle,
-    "bicubic": _cubic,
-    "box": _box,
-    "lanczos": _lanczos,
+# Half the width in output pixels, and the weight at an offset.
+_SHAPES: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
+    "bilinear": (1.0, _triangle),
+    "bicubic": (2.0, _cubic),
+    "box": (0.5, _box),
+    "lanczos": (3.0, _lanczos),
 }
 
 

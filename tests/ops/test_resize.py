@@ -66,6 +66,23 @@ def test_fractional_crop_equals_pillow_away_from_the_edges(kernel, size):
     np.testing.assert_allclose(result[inner], expected[inner], atol=2e-5)
 
 
+ODD_AND_EVEN = [41, 61, 64, 67, 100, 127, 1023]
+
+
+@pytest.mark.parametrize("side", ODD_AND_EVEN)
+@pytest.mark.parametrize("share", [0.3, 0.5, 2 / 3, 1.5, 2.0])
+@pytest.mark.parametrize("kernel", ["box", "lanczos"])
+def test_every_row_equals_pillow_at_odd_and_even_sizes(
+    kernel: str, side: int, share: float
+) -> None:
+    pixels = np.random.default_rng(side).random((side, 8), np.float32)
+    filters = {"box": Image.Resampling.BOX, "lanczos": Image.Resampling.LANCZOS}
+    for rows in (int(side * share), int(side * share) + 1):
+        expected = np.asarray(Image.fromarray(pixels).resize((8, rows), filters[kernel]))
+        result = resize(as_batch(pixels), (rows, 8), kernel)[0, 0].numpy()
+        np.testing.assert_allclose(result, expected, atol=2e-6)
+
+
 def test_strong_downscaling_averages():
     stripes = np.tile(np.array([0.0, 1.0], np.float32), (64, 2000))
     for result in (
