@@ -72,7 +72,9 @@ class FaceComparison:
         assert landmarks is not None
         embedder = self._embedder.to(frames.device)
         photo, points = subject.face_photo.to(frames.device), subject.photo_landmarks
-        person = self._people.get(subject.photo_key, photo, lambda: embedder.embed(photo, points))
+        person = self._people.get(
+            subject.photo_key, photo, lambda: embedder.embed(photo, points), fingerprint(points)
+        )
         faces = embedder.embed_all(frames[found.to(frames.device)], landmarks[found])
         cosines = (faces @ person).float().cpu()
         if not cosines.isfinite().all():

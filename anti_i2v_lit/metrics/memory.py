@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
 MAX_PHOTOS = 1024
+# Larger tensors (photos, clips) are told apart by a sample; landmarks and vectors by every value.
+_HASHED_WHOLE = 1 << 16
 _FINGERPRINT_STRIDE = 101  # a prime, so that the sample does not follow rows or channels
 
 
@@ -43,15 +47,19 @@ class PhotoMemory(Generic[T]):
     """Remembers a result per photo name, for the last 1024 photos."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[object, T]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[object, object, T]] = OrderedDict()
 
-    def get(self, photo_key: str, photo: Tensor, compute: Callable[[], T]) -> T:
+    def get(
+        self, photo_key: str, photo: Tensor, compute: Callable[[], T], extra: object = None
+    ) -> T:
         """The result for a photo, computed once.
 
         Args:
             photo_key: its name; "" remembers nothing.
             photo: its pixels [3, H, W].
             compute: makes the result.
+            extra: anything else that the result depends on, compared with ==; another one makes
+                the result anew.
 
         Raises:
             ValueError: the name is known with other pixels.
@@ -59,23 +67,27 @@ class PhotoMemory(Generic[T]):
         if not photo_key:
             return compute()
         seen = fingerprint(photo)
-        if photo_key not in self._known:
-            self._known[photo_key] = (seen, compute())
-            if len(self._known) > MAX_PHOTOS:
-                self._known.popitem(last=False)
-        expected, result = self._known[photo_key]
-        if expected != seen:
+        known = self._known.get(photo_key)
+        if known is not None and known[0] != seen:
             raise ValueError(
                 f"photo_key {photo_key!r} came with two different photos; give each clean photo "
                 'a name of its own, or "" to remember none'
             )
+        if known is None or known[1] != extra:
+            known = self._known[photo_key] = (seen, extra, compute())
         self._known.move_to_end(photo_key)
-        return result
+        if len(self._known) > MAX_PHOTOS:
+            self._known.popitem(last=False)
+        return known[2]
 
 
 def fingerprint(tensor: Tensor | None) -> tuple[object, ...]:
-    """Shape and sums over a sample of the values, to tell tensors apart at little cost."""
+    """Shape and a digest of all values, or of large tensors sums over a sample of them."""
     if tensor is None:
         return ()
-    sample = tensor.flatten()[::_FINGERPRINT_STRIDE].double().nan_to_num(-1.0)
-    return tuple(tensor.shape), sample.sum().item(), sample.square().sum().item()
+    shape, values = tuple(tensor.shape), tensor.detach().flatten()
+    if len(values) <= _HASHED_WHOLE:
+        whole = values.to("cpu", torch.float64).numpy()
+        return shape, hashlib.sha256(whole.tobytes()).hexdigest()
+    sample = values[::_FINGERPRINT_STRIDE].double().nan_to_num(-1.0)
+    return shape, sample.sum().item(), sample.square().sum().item()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.metrics.memory import MAX_PHOTOS, LastResult, PhotoMemory
+from anti_i2v_lit.metrics.memory import MAX_PHOTOS, LastResult, PhotoMemory, fingerprint
 
 
 class Counter:
@@ -56,3 +56,25 @@ def test_memory_is_bounded() -> None:
         memory.get(str(number), photo(0.5), count)
     assert memory.get(str(MAX_PHOTOS), photo(0.5), count) == MAX_PHOTOS + 1
     assert memory.get("0", photo(0.5), count) == MAX_PHOTOS + 2
+
+
+@pytest.mark.parametrize("place", [(0, 0, 1), (3, 2, 0), (7, 4, 1)])
+def test_any_moved_landmark_is_seen(place: tuple[int, int, int]) -> None:
+    landmarks = torch.arange(80.0).view(8, 5, 2)
+    moved = landmarks.clone()
+    moved[place] += 1e-3
+    assert fingerprint(landmarks) == fingerprint(landmarks.clone()) != fingerprint(moved)
+    last, count, frames = LastResult[int](), Counter(), torch.zeros(3)
+    assert last.get(frames, count, fingerprint(landmarks)) == 1
+    assert last.get(frames, count, fingerprint(moved)) == 2
+
+
+def test_a_photo_with_other_landmarks_is_looked_at_again() -> None:
+    memory, count = PhotoMemory[int](), Counter()
+    assert [memory.get("a", photo(0.5), count, extra) for extra in (1, 1, 2)] == [1, 1, 2]
+
+
+def test_photos_are_told_apart_by_a_sample() -> None:
+    large = torch.rand(3, 300, 300, generator=torch.Generator().manual_seed(0))
+    assert fingerprint(large) == fingerprint(large.clone()) != fingerprint(large.flip(-1))
+    assert fingerprint(torch.full((3, 2), torch.nan)) == fingerprint(torch.full((3, 2), torch.nan))
