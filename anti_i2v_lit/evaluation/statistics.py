@@ -1,4 +1,10 @@
-"""Means over photos with bootstrap intervals, and paired differences."""
+"""Means and shares over photos with intervals, and paired differences.
+
+A percentile bootstrap interval is too narrow for few photos: of normal values a nominal 95 %
+covers 74 % with 3 of them and 85 % with 6. So its quantiles are moved outwards, as Hesterberg
+proposes ("What Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015,
+the expanded percentile interval).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student_t
 
 from anti_i2v_lit.checks import check_at_least, check_between
 
@@ -18,7 +26,7 @@ BLOCK = 4_000_000  # values drawn at once
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over photos.
+    """A mean or a share over photos.
 
     Attributes:
         mean: of the defined values; NaN if there are none.
@@ -40,7 +48,12 @@ def bootstrap_mean(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Estimate:
-    """Mean with a percentile bootstrap interval (Efron 1979): photos drawn with replacement.
+    """Mean with an expanded percentile bootstrap interval: photos drawn with replacement.
+
+    The quantiles are a' = Phi(-sqrt(n / (n - 1)) t) and 1 - a', with t the quantile of Student's
+    distribution of n - 1 degrees of freedom (Hesterberg 2015). Where resampled means have no such
+    quantile, because even the most extreme one is more likely than a' (below five values at 95 %),
+    the interval is Student's, mean +- t s / sqrt(n).
 
     Args:
         values: one value per photo; NaN entries are left out.
@@ -61,9 +74,33 @@ def bootstrap_mean(
     mean = float(sample.mean())
     if len(sample) == 1:
         return Estimate(mean=mean, low=math.nan, high=math.nan, count=1)
-    tail = (1 - level) / 2
+    count = len(sample)
+    reach = float(student_t.ppf((1 + level) / 2, count - 1))
+    tail = float(norm.cdf(-math.sqrt(count / (count - 1)) * reach))
+    if tail < float(count) ** -count:
+        half = reach * float(sample.std(ddof=1)) / math.sqrt(count)
+        return Estimate(mean=mean, low=mean - half, high=mean + half, count=count)
     low, high = np.quantile(_resampled(sample, seed, resamples), [tail, 1 - tail])
-    return Estimate(mean=mean, low=float(low), high=float(high), count=len(sample))
+    return Estimate(mean=mean, low=float(low), high=float(high), count=count)
+
+
+def share(values: Sequence[bool], *, level: float = LEVEL) -> Estimate:
+    """Share of photos with Wilson's score interval (Wilson 1927), which 0 % and 100 % have too.
+
+    Args:
+        values: one per photo, whether it counts.
+        level: coverage of the interval, in (0, 1).
+
+    Raises:
+        ValueError: arguments out of range.
+    """
+    check_between(level, 0.01, 0.999, "level")
+    count, hits = len(values), sum(values)
+    if count < 2:
+        mean = hits / count if count else math.nan
+        return Estimate(mean=mean, low=math.nan, high=math.nan, count=count)
+    found = binomtest(hits, count).proportion_ci(level, method="wilson")
+    return Estimate(mean=hits / count, low=float(found.low), high=float(found.high), count=count)
 
 
 def _resampled(sample: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from anti_i2v_lit.evaluation.outcome import (
 )
 from anti_i2v_lit.evaluation.plan import CLEAN, NOISE
 from anti_i2v_lit.evaluation.settings import EvaluationSettings
-from anti_i2v_lit.evaluation.statistics import Estimate, bootstrap_mean
+from anti_i2v_lit.evaluation.statistics import Estimate, bootstrap_mean, share
 from anti_i2v_lit.evaluation.trials import Trials, alike, mean
 from anti_i2v_lit.evaluation.verdicts import Verdicts
 
@@ -218,15 +218,15 @@ class Summary:
         of which only a bound from noise could tell.
         """
         tables = [self.verdicts.states(place) for place in places]
-        values = {}
+        values = []
         for photo in sorted(set.union(*(set(table) for table in tables))):
             found = [table[photo] for table in tables]
             bounded = [state for state in found if state.num_noisy is None]
             telling = [state.state for state in bounded if not state.says_nothing]
             lost = any(state not in states for state in telling)
             if telling and (lost or len(bounded) == len(found)):
-                values[photo] = float(not lost)
-        return self._estimate(values)
+                values.append(not lost)
+        return share(values, level=self._settings.statistics.level)
 
     def _whole(self, places: Sequence[Place]) -> set[str]:
         """Photos whose every planned clip was judged at all places."""

@@ -15,10 +15,11 @@ from anti_i2v_lit.evaluation.store import Result
 
 ABSENT = "absent"
 NOTES = (
-    "Means over photos (a photo's trials are averaged first) with percentile bootstrap 95 % "
-    "intervals over photos. Identity is the cosine of face embeddings, generated frames against "
-    "the clean photo's face, about 0 for strangers. Frames without a detected face are left out "
-    'of the "faceless dropped" columns, as published ISM figures do, and count as 0 in the '
+    "Means over photos (a photo's trials are averaged first) with 95 % intervals over photos "
+    "(expanded percentile bootstrap, Hesterberg 2015; below five photos Student's). Identity is "
+    "the cosine of face embeddings, generated frames against the clean photo's face, about 0 for "
+    "strangers. Frames without a detected face are left out of "
+    'the "faceless dropped" columns, as published ISM figures do, and count as 0 in the '
     '"faceless = 0" columns; FDFR is their share. "Clean clip" is the clip of the clean photo '
     "with the same seed after the same purification. Latent shift is the root mean square "
     "distance to the clean photo's latent in its standard deviations. Visibility is that of the "

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from scipy.stats import binomtest
 
 from anti_i2v_lit.evaluation.calibration import count_people, thresholds
 from anti_i2v_lit.evaluation.outcome import ALL_TIERS, Threshold, WorstCase
@@ -37,6 +38,16 @@ def test_a_photo_with_missing_clips_counts_as_not_protected() -> None:
     cells = {cell.purification: cell for cell in summary(four_photos()).heat()}
     assert cells[NONE].share_protected.mean == pytest.approx(2 / 4)
     assert cells[JPEG].share_protected.mean == pytest.approx(1 / 4)
+
+
+def test_shares_of_all_and_of_none_have_an_interval() -> None:
+    for values, hits in (((0.6, 0.6), 0), ((0.1, 0.1), 4)):
+        rows = [r for photo in "abcd" for place in PLACES for r in cloaked(photo, values, place)]
+        case = worst([*surroundings("abcd"), *rows], {"dlib": 0.4})
+        expected = binomtest(hits, 4).proportion_ci(method="wilson")
+        share = case.share_protected
+        assert (share.mean, share.count) == (hits / 4, 4) and share.low < share.high
+        assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_worst_values_are_those_of_photos_that_have_every_clip() -> None:
