@@ -9,12 +9,13 @@ from anti_i2v_lit.evaluation.columns import COLUMNS
 from anti_i2v_lit.evaluation.headline import HEADLINE
 from anti_i2v_lit.evaluation.statistics import Estimate, paired_difference
 from anti_i2v_lit.evaluation.store import Result
-from anti_i2v_lit.evaluation.tables import PerPhoto, per_photo
+from anti_i2v_lit.evaluation.tables import PerPhoto, by_place
+from anti_i2v_lit.evaluation.trials import pair_up, paired_means
 
 WORST = "worst of these per photo"
 _ARROWS = {"lower": " ↓", "higher": " ↑", "none": ""}
 
-ByPlace = Mapping[tuple[str, str, str], PerPhoto]
+ByPlace = Mapping[tuple[str, str], Sequence[Result]]
 
 
 def gains(
@@ -26,7 +27,8 @@ def gains(
 ) -> str:
     """Markdown: one protection minus another, by what the former has seen.
 
-    The worst of a group is taken photo by photo and figure by figure before the difference.
+    Only trials count of which both sides have a clip (`paired_means`). The worst of a group is
+    taken photo by photo and figure by figure before the difference.
 
     Args:
         results: generator -> its results.
@@ -42,40 +44,41 @@ def gains(
         "Intervals are not corrected for the number of comparisons."
     ]
     for generator, some in results.items():
-        values = per_photo(some)
-        present = [c for c in HEADLINE if any(key[2] == c for key in values)]
+        places = by_place(some)
+        present = [c for c in HEADLINE if any(c in result.figures for result in some)]
         who = "white box" if generator in known.get(trained, ()) else "held out"
         parts.append(f"## {generator} ({who}): {trained}")
         for title, labels in groups.items():
             if labels and present:
-                lines = _group(values, trained, untrained, labels, present)
+                lines = _group(places, trained, untrained, labels, present)
                 parts.append("\n".join([f"### {title}\n", *lines]))
     return "\n\n".join(parts)
 
 
 def _group(
-    values: ByPlace, trained: str, untrained: str, labels: Sequence[str], columns: Sequence[str]
+    places: ByPlace, trained: str, untrained: str, labels: Sequence[str], columns: Sequence[str]
 ) -> list[str]:
     heads = [COLUMNS[c].title + _ARROWS[COLUMNS[c].better] for c in columns]
     lines = [f"| | {' | '.join(heads)} |", "| --- |" + " ---: |" * len(heads)]
+    pairs = {
+        label: pair_up(places.get((trained, label), ()), places.get((untrained, label), ()))
+        for label in labels
+    }
     for label in labels:
-        found = [
-            _cell(values.get((trained, label, c), {}), values.get((untrained, label, c), {}), c)
-            for c in columns
-        ]
+        found = [_cell(*paired_means(pairs[label], c), c) for c in columns]
         lines.append(f"| {label} | {' | '.join(found)} |")
     if len(labels) > 1:
-        found = [
-            _cell(_worst(values, trained, labels, c), _worst(values, untrained, labels, c), c)
-            for c in columns
-        ]
+        found = []
+        for column in columns:
+            sides = [paired_means(some, column) for some in pairs.values()]
+            ours, theirs = (_worst([side[i] for side in sides], column) for i in (0, 1))
+            found.append(_cell(ours, theirs, column))
         lines.append(f"| {WORST} | {' | '.join(found)} |")
     return lines
 
 
-def _worst(values: ByPlace, protection: str, labels: Sequence[str], column: str) -> PerPhoto:
-    """Photo -> its least protected value; photos that lack one of the labels are left out."""
-    tables = [values.get((protection, label, column), {}) for label in labels]
+def _worst(tables: Sequence[PerPhoto], column: str) -> PerPhoto:
+    """Photo -> its least protected value; photos that lack one of the tables are left out."""
     least = max if COLUMNS[column].better == "lower" else min
     shared = set.intersection(*(set(table) for table in tables))
     return {

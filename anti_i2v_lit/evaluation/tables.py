@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from anti_i2v_lit.evaluation.columns import COLUMNS, GROUPS, Column
 from anti_i2v_lit.evaluation.statistics import Estimate, bootstrap_mean, paired_difference
 from anti_i2v_lit.evaluation.store import Result
+from anti_i2v_lit.evaluation.trials import mean, pair_up, paired_means
 
 ABSENT = "absent"
 NOTES = (
@@ -48,6 +49,14 @@ class SummaryRow:
     differences: Mapping[str, Estimate]
 
 
+def by_place(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+    """(protection, purification) -> its results, both in the order of the results."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.protection, result.purification), []).append(result)
+    return found
+
+
 def per_photo(results: Sequence[Result]) -> dict[tuple[str, str, str], PerPhoto]:
     """(protection, purification, column) -> photo -> mean over its trials; NaN trials left out."""
     trials: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(dict)
@@ -56,7 +65,7 @@ def per_photo(results: Sequence[Result]) -> dict[tuple[str, str, str], PerPhoto]
             group = trials[result.protection, result.purification, column]
             group.setdefault(result.photo, []).append(value)
     return {
-        group: {photo: _mean(values) for photo, values in photos.items()}
+        group: {photo: mean(values) for photo, values in photos.items()}
         for group, photos in trials.items()
     }
 
@@ -64,23 +73,25 @@ def per_photo(results: Sequence[Result]) -> dict[tuple[str, str, str], PerPhoto]
 def summarise(results: Sequence[Result], reference: str) -> list[SummaryRow]:
     """Rows in the order of the results.
 
+    Differences are taken between clips of the same photo, prompt and seed; see `paired_means`.
+
     Args:
-        results: of all protections and purifications.
+        results: of all protections and purifications, by one generator.
         reference: protection that the paired differences are taken to.
     """
-    values = per_photo(results)
-    order = dict.fromkeys((r.protection, r.purification) for r in results)
+    values, places = per_photo(results), by_place(results)
     rows = []
-    for protection, purification in order:
+    for (protection, purification), some in places.items():
         estimates, differences = {}, {}
+        pairs = pair_up(some, places.get((reference, purification), []))
         for column in COLUMNS:
             own = values.get((protection, purification, column))
             if own is None:
                 continue
             estimates[column] = bootstrap_mean(list(own.values()))
-            other = values.get((reference, purification, column))
-            if other is not None and protection != reference:
-                differences[column] = paired_difference(own, other)
+            compared = (reference, purification, column) in values
+            if compared and protection != reference:
+                differences[column] = paired_difference(*paired_means(pairs, column))
         rows.append(
             SummaryRow(
                 protection=protection,
@@ -149,11 +160,6 @@ def csv_text(rows: Sequence[SummaryRow]) -> str:
             shown = ["" if math.isnan(n) else f"{n:.6g}" for n in numbers]
             writer.writerow([row.protection, row.purification, name, estimate.count, *shown])
     return file.getvalue()
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [v for v in values if not math.isnan(v)]
-    return sum(defined) / len(defined) if defined else math.nan
 
 
 def _table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from anti_i2v_lit.evaluation.facts import Counts
 from anti_i2v_lit.evaluation.plan import CLEAN
@@ -11,8 +11,7 @@ from anti_i2v_lit.evaluation.store import Result
 
 SHIFT = "shift_"  # figures of a view's latent
 Trial = tuple[str, int, str]
-ByPhoto = Mapping[str, float]
-Get = Callable[[Result], float]
+Pairs = dict[str, list[tuple[Result, Result]]]
 
 
 def mean(values: Iterable[float]) -> float:
@@ -31,15 +30,11 @@ class Trials:
     def __init__(self, results: Sequence[Result]) -> None:
         self.results = tuple(results)
         self._rows: dict[tuple[str, str, str], dict[str, dict[Trial, Result]]] = {}
-        self._clean: dict[tuple[str, str, str, str], dict[Trial, Result]] = {}
+        self._pairs: dict[tuple[tuple[str, str, str], str], Pairs] = {}
         for result in results:
             place = (result.generator, result.protection, result.purification)
             photos = self._rows.setdefault(place, {})
-            trial = (result.prompt, result.seed, result.frame)
-            photos.setdefault(result.photo, {})[trial] = result
-            if result.protection == CLEAN:
-                framed = (result.generator, result.purification, result.photo, result.frame)
-                self._clean.setdefault(framed, {})[trial] = result
+            photos.setdefault(result.photo, {})[_trial(result)] = result
 
     def of(self, generator: str, protection: str, purification: str) -> list[Result]:
         """All results of one place."""
@@ -94,12 +89,13 @@ class Trials:
 
     def clean_means(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
         """The same of the clean counterparts: same photo, frame, prompts and seeds."""
-        pairs = self._paired(place, self._clean_of)
-        return {p: mean(c.figures.get(column, math.nan) for _, c in some) for p, some in pairs}
+        pairs = self._paired(place, CLEAN)
+        nan = math.nan
+        return {p: mean(c.figures.get(column, nan) for _, c in some) for p, some in pairs.items()}
 
     def to_clean(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
         """Photo -> mean difference of its clips to the clean ones of the same prompt and seed."""
-        return self._differences(place, column, self._clean_of)
+        return self.to_other(place, column, CLEAN)
 
     def single(self, place: tuple[str, str, str], column: str) -> list[float]:
         """A column's defined values, clip by clip."""
@@ -108,7 +104,7 @@ class Trials:
 
     def single_changes(self, place: tuple[str, str, str], column: str) -> list[float]:
         """Defined differences to the clean clips of the same prompt and seed, clip by clip."""
-        pairs = [pair for _, some in self._paired(place, self._clean_of) for pair in some]
+        pairs = [pair for some in self._paired(place, CLEAN).values() for pair in some]
         nan = math.nan
         values = [a.figures.get(column, nan) - b.figures.get(column, nan) for a, b in pairs]
         return [value for value in values if not math.isnan(value)]
@@ -120,40 +116,54 @@ class Trials:
 
         Compared are clips of the same prompt, seed and frame.
         """
+        own, other = paired_means(self._paired(place, protection), column)
+        return {photo: own[photo] - other[photo] for photo in own}
 
-        def other(result: Result) -> Result | None:
-            there = (result.generator, protection, result.purification)
-            trials = self._rows.get(there, {}).get(result.photo, {})
-            return trials.get((result.prompt, result.seed, result.frame))
+    def _paired(self, place: tuple[str, str, str], protection: str) -> Pairs:
+        if (place, protection) not in self._pairs:
+            generator, _, purification = place
+            others = self.of(generator, protection, purification)
+            self._pairs[place, protection] = pair_up(self.of(*place), others)
+        return self._pairs[place, protection]
 
-        return self._differences(place, column, other)
 
-    def _clean_of(self, result: Result) -> Result | None:
-        framed = (result.generator, result.purification, result.photo, result.frame)
-        return self._clean.get(framed, {}).get((result.prompt, result.seed, result.frame))
+def pair_up(results: Iterable[Result], others: Iterable[Result]) -> Pairs:
+    """Photo -> pairs of its clips of the same prompt, seed and frame.
 
-    def _differences(
-        self,
-        place: tuple[str, str, str],
-        column: str,
-        partner: Callable[[Result], Result | None],
-    ) -> dict[str, float]:
-        found = {}
-        for photo, some in self._paired(place, partner):
-            both = [(a.figures.get(column), b.figures.get(column)) for a, b in some]
-            values = [a - b for a, b in both if a is not None and b is not None]
-            if values:
-                found[photo] = mean(values)
-        return found
+    Args:
+        results: of one protection after one purification, by one generator.
+        others: of another one. Photos of `results` without a partner have an empty list.
+    """
+    partners = {(other.photo, *_trial(other)): other for other in others}
+    found: Pairs = {}
+    for result in results:
+        partner = partners.get((result.photo, *_trial(result)))
+        found.setdefault(result.photo, []).extend([(result, partner)] if partner else [])
+    return found
 
-    def _paired(
-        self, place: tuple[str, str, str], partner: Callable[[Result], Result | None]
-    ) -> list[tuple[str, list[tuple[Result, Result]]]]:
-        found = []
-        for photo, trials in self._rows.get(place, {}).items():
-            pairs = [(result, partner(result)) for result in trials.values()]
-            found.append((photo, [(a, b) for a, b in pairs if b is not None]))
-        return found
+
+def paired_means(pairs: Pairs, column: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Photo -> mean of a column, on both sides, over the trials in which both are defined.
+
+    A trial that one side lacks or that is undefined there counts on neither side: else the means
+    would be those of different seeds. Photos are left out where the column never stands on both.
+
+    Returns:
+        The means of `results` and of `others` of `pair_up`, of the same photos; NaN for photos
+        whose trials are all undefined.
+    """
+    own, other = {}, {}
+    for photo, some in pairs.items():
+        both = [(a.figures.get(column), b.figures.get(column)) for a, b in some]
+        present = [(a, b) for a, b in both if a is not None and b is not None]
+        if present:
+            defined = [(a, b) for a, b in present if not math.isnan(a - b)]
+            own[photo], other[photo] = mean(a for a, _ in defined), mean(b for _, b in defined)
+    return own, other
+
+
+def _trial(result: Result) -> Trial:
+    return result.prompt, result.seed, result.frame
 
 
 def _highest(values: Iterable[float]) -> float:

@@ -120,3 +120,23 @@ def test_photos_without_a_purification_are_no_part_of_the_worst() -> None:
         for name in ("trained", "plain")
     ]
     assert line(text, "others", WORST).startswith(f"{(worst[0] - worst[1]).mean():+.3f} [")
+
+
+def test_a_clip_that_one_side_lacks_counts_on_neither() -> None:
+    """Every second seed is 0.3 higher, and the untrained cloaks lack it for three photos."""
+    again = [
+        replace(r, seed=1, identity=f"{r.identity}1", figures={"hse_mean_zero": value + 0.3})
+        for r in results("hse_mean_zero")
+        for value in r.figures.values()
+        if r.protection == "trained" or r.photo not in ("p0", "p1", "p2")
+    ]
+    both = [*results("hse_mean_zero"), *again]
+    text = gains({"g": both}, {}, "trained", "plain", {"others": ["webp", "blur"]})
+    for label in ("webp", "blur"):
+        expected = (TRUTH["trained", label] - TRUTH["plain", label]).mean()
+        assert line(text, "others", label).startswith(f"{expected:+.3f} [")
+    worst = [
+        np.max([TRUTH[name, label] for label in ("webp", "blur")], axis=0)
+        for name in ("trained", "plain")
+    ]
+    assert line(text, "others", WORST).startswith(f"{(worst[0] - worst[1]).mean():+.3f} [")

@@ -53,6 +53,37 @@ def test_an_undefined_trial_does_not_spoil_its_photo() -> None:
     assert with_nan[2].estimates == summarise(results(), "rgb_pgd")[2].estimates
 
 
+def test_differences_are_between_clips_of_the_same_seed() -> None:
+    """Seed 1 is twice as high on both sides; each side lost the face in another clip."""
+    column, rows = "dlib_mean", []
+    lost = {("full", 0, 1), ("rgb_pgd", 1, 0), ("full", 2, 0), ("full", 2, 1)}
+    truth = {
+        name: np.array(
+            [[low * (1 + seed) + 0.01 * photo for seed in range(2)] for photo in range(4)]
+        )
+        for name, low in (("full", 0.2), ("rgb_pgd", 0.3))
+    }
+    for name, values in truth.items():
+        for photo, seed in np.ndindex(values.shape):
+            if (name, photo, seed) in lost:
+                values[photo, seed] = math.nan
+            rows.append(
+                Result(
+                    photo=f"p{photo}", protection=name, purification="none", prompt="", seed=seed,
+                    identity=f"{name}{photo}{seed}", figures={column: float(values[photo, seed])},
+                )
+            )  # fmt: skip
+    found = next(r for r in summarise(rows, "rgb_pgd") if r.protection == "full")
+    per_photo = np.nanmean((truth["full"] - truth["rgb_pgd"])[[0, 1, 3]], axis=1)
+    assert per_photo == pytest.approx([-0.1, -0.2, -0.15])
+    assert found.differences[column].count == 3
+    assert found.differences[column].mean == pytest.approx(per_photo.mean())
+    assert found.estimates[column].count == 3, "means keep every clip with a face"
+    assert found.estimates[column].mean == pytest.approx(
+        np.nanmean(truth["full"][[0, 1, 3]], axis=1).mean()
+    )
+
+
 def test_markdown_shows_absent_undefined_and_intervals() -> None:
     text = markdown(summarise(results(), "rgb_pgd"), "rgb_pgd")
     lines = [line for line in text.splitlines() if line.startswith("| full")]
