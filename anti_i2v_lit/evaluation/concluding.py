@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def conclude(
     known = known_pairs(plan.protections, plan.generators)
     lengths, labels = _lengths(found.results), _ordered(plan, known)
     summary = _summarised(plan, found.results, labels, known, lengths)
-    problems = _problems(plan, found, failures)
+    problems = _problems(plan, found, failures, unfinished)
     sets, unset = compare_sets(plan, found.results, further, clips)
     code = EXIT_PROBLEMS if any(p.fails for p in problems) else EXIT_DONE
     outcome = Outcome(
@@ -124,9 +125,25 @@ def _undefined(results: Sequence[Result], further: Further) -> list[AbsentMetric
     ]
 
 
-def _problems(plan: Plan, found: Found, failures: Sequence[Problem]) -> tuple[Problem, ...]:
+def _problems(
+    plan: Plan, found: Found, failures: Sequence[Problem], unfinished: bool
+) -> tuple[Problem, ...]:
     seen = (problem for record in found.records.values() for problem in record.problems)
-    return (*plan.problems, *seen, *failures)
+    without = () if unfinished else _without_result(plan, found.results)
+    return (*plan.problems, *seen, *failures, *without)
+
+
+def _without_result(plan: Plan, results: Sequence[Result]) -> Iterator[Problem]:
+    """Pairs of a generator and a protection of which not one clip was judged."""
+    judged = {(result.generator, result.protection) for result in results}
+    for label, matched in itertools.product(plan.generators, plan.protections):
+        if (label, matched.name) not in judged:
+            yield Problem(
+                kind="failed",
+                protection=matched.name,
+                photo="",
+                reason=f"not one clip of it by generator {label} was judged",
+            )
 
 
 def _protections(
@@ -213,7 +230,7 @@ def _protection(
     problems: Sequence[Problem],
 ) -> ProtectionFacts:
     own = [p for p in problems if p.protection == matched.name]
-    failed = {p.photo for p in own if p.fails and p.kind != "missing"}
+    failed = {p.photo for p in own if p.fails and p.photo and p.kind != "missing"}
     return ProtectionFacts(
         name=matched.name,
         folder=str(matched.folder),
@@ -286,13 +303,13 @@ def _photo(
 
 
 def _kept(plan: Plan, found: Found, clips: ResultStore) -> list[KeptClip]:
-    listed: dict[str, KeptClip] = {}
+    listed: dict[tuple[str, str], KeptClip] = {}  # one file may be the clip of two labels
     for record in found.records.values():
         for label in plan.generators:
             for task in kept_tasks(plan, record, label):
                 path = clips.clip_path(task.clip_name)
-                if path.is_file():
-                    listed[task.clip_name] = KeptClip(
+                if clips.has_clip(task.clip_name):
+                    listed[label, task.clip_name] = KeptClip(
                         photo=task.key,
                         protection=task.protection,
                         generator=label,

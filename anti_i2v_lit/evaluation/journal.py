@@ -6,6 +6,7 @@ is cut off by nobody but the next holder of its file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_BLOCK = 1 << 16
+
+
+class NotWritten(OSError):
+    """The folder takes no more data (full, over quota, read-only, gone): no photo's own fault."""
 
 
 class Journal:
@@ -49,16 +55,28 @@ class Journal:
     def append(self, items: Sequence[Any]) -> None:
         """Write JSON lines and wait until they are on the disk.
 
+        Of lines that cannot be written a torn half is cut off again, so that the next ones are
+        read. Whole ones before it stay: another process may have read them.
+
         Raises:
             ValueError: not plain data, or a number that strict JSON lacks.
+            NotWritten: the file takes no more data.
         """
         texts = [json.dumps(item, sort_keys=True, allow_nan=False) + "\n" for item in items]
-        if self._descriptor is None:
-            self._descriptor = self._held()
         data = "".join(texts).encode()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-        os.fsync(self._descriptor)
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._held()
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if self._descriptor is not None:
+                with contextlib.suppress(OSError):  # then the file's next holder cuts it
+                    _drop_torn_line(self._descriptor)
+            self.close()
+            where = self._folder / self._name
+            raise NotWritten(error.errno, error.strerror, f"{where}*.jsonl") from error
 
     def close(self) -> None:
         """Give the file back; the next write takes one again."""
@@ -100,6 +118,14 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _drop_torn_line(descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    content = os.pread(descriptor, size, 0)
-    os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+    """Cut the file after its last newline; it is looked for block by block from the end."""
+    size = end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _BLOCK)
+        place = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if place >= 0:
+            end = start + place + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)

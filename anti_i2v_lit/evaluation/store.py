@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from anti_i2v_lit.evaluation.journal import Journal
+from anti_i2v_lit.evaluation.journal import Journal, NotWritten
+
+_FRAMES, _PICTURE = "frames", "picture"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,23 +91,46 @@ class ResultStore:
         self._known.update({result.identity: result for result in results})
 
     def save_clip(self, name: str, clip: Tensor, picture: Tensor | None = None) -> None:
-        """Keep a clip [T, 3, H, W] in [0, 1] as 8-bit frames, atomically.
+        """Keep a clip [T, 3, H, W] in [0, 1] as 8-bit frames, atomically and through a power cut.
 
         Args:
             name: of the clip.
             clip: its frames.
             picture: what it was made from [3, h, w] in [0, 1], kept beside the frames.
+
+        Raises:
+            NotWritten: the folder takes no more data.
         """
         path = self.clip_path(name)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        tensors = {"frames": clip} if picture is None else {"frames": clip, "picture": picture}
-        save_file({n: (t * 255).round().to(torch.uint8) for n, t in tensors.items()}, partial)
-        os.replace(partial, path)
+        tensors = {_FRAMES: clip} if picture is None else {_FRAMES: clip, _PICTURE: picture}
+        data = save({n: (t * 255).round().to(torch.uint8) for n, t in tensors.items()})
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise NotWritten(error.errno, error.strerror, str(path)) from error
 
     def load_clip(self, name: str) -> Tensor | None:
-        """A kept clip [T, 3, H, W] in [0, 1], or None."""
-        path = self.clip_path(name)
-        return load_file(path)["frames"].float() / 255 if path.is_file() else None
+        """A kept clip [T, 3, H, W] in [0, 1]; None where there is none or it cannot be read."""
+        try:
+            with safe_open(self.clip_path(name), framework="pt") as stored:
+                frames: Tensor = stored.get_tensor(_FRAMES)
+        except (OSError, SafetensorError):
+            return None
+        return frames.float() / 255
+
+    def has_clip(self, name: str) -> bool:
+        """Whether a clip is kept, its header whole and its file of the size that this says."""
+        try:
+            with safe_open(self.clip_path(name), framework="pt") as stored:
+                return _FRAMES in stored.keys()  # noqa: SIM118 (it is no mapping)
+        except (OSError, SafetensorError):
+            return False
 
     def drop_clips(self, names: Iterable[str]) -> None:
         """Remove clips that nobody needs any more."""
@@ -124,11 +150,14 @@ def _plain(result: Result) -> dict[str, Any]:
     }
 
 
-def _storable(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _storable(value: float) -> float | str | None:
+    """What strict JSON can say: undefined is null, infinity the text `inf` or `-inf`."""
+    if math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
-def _number(value: float | None) -> float:
+def _number(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 

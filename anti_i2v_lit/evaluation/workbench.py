@@ -110,7 +110,7 @@ class Workbench:
     def _is_made(self, task: Task) -> bool:
         if not self.is_judged(task):
             return False
-        return not is_kept(self.plan, task) or self.store.clip_path(task.clip_name).is_file()
+        return not is_kept(self.plan, task) or self.store.has_clip(task.clip_name)
 
     def is_judged(self, task: Task) -> bool:
         """Whether a task's row is there, with the face vectors that the calibration needs."""
@@ -166,7 +166,7 @@ class _PhotoAtWork:
         lost = [
             _clean_of(task)
             for name, task in needed.items()
-            if name not in listed and not self._bench.store.clip_path(name).is_file()
+            if name not in listed and not self._bench.store.has_clip(name)
         ]
         return [*lost, *pending]
 

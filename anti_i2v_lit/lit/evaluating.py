@@ -22,6 +22,7 @@ from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.failures import FailureLog
 from anti_i2v_lit.evaluation.gathering import gather
+from anti_i2v_lit.evaluation.journal import NotWritten
 from anti_i2v_lit.evaluation.judge import weights_folder
 from anti_i2v_lit.evaluation.outcome import Outcome
 from anti_i2v_lit.evaluation.outcome_file import write_outcome
@@ -136,7 +137,12 @@ class EvaluationModule(pl.LightningModule):
         self._held = held
 
     def predict_step(self, batch: Unit, batch_idx: int) -> None:
-        """Make all rows of a photo by a generator; what fails is written down."""
+        """Make all rows of a photo by a generator; what fails is written down.
+
+        Raises:
+            ModelUnusable: the generator cannot be loaded.
+            NotWritten: rows or clips cannot be written; a run that goes on would lose them.
+        """
         del batch_idx
         (bench, failures), (label, key) = self._holder, batch
         bench.device = str(self.device)
@@ -144,7 +150,7 @@ class EvaluationModule(pl.LightningModule):
             bench.work(key, label)
         except Stopped:
             return
-        except ModelUnusable:
+        except (ModelUnusable, NotWritten):  # the next photo would end like this one
             raise
         except Exception as error:  # noqa: BLE001 (one odd photo must not stop ten thousand)
             failures.append(key, label, failure(key, label, error))

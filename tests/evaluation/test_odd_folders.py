@@ -122,3 +122,18 @@ def test_networks_that_store_alike_are_named(folders, monkeypatch) -> None:
     )
     page = write_report(outcome, folders / "out").read_text()
     assert "count as one: facebook, x." in page
+
+
+def test_clips_that_a_crash_left_empty_are_made_again(folders, monkeypatch) -> None:
+    first = whole(folders, monkeypatch, **SMALL)
+    clips = sorted((folders / "out" / "rows" / "clips").iterdir())
+    clips[0].write_bytes(b"")
+    clips[1].write_bytes(clips[1].read_bytes()[:100])
+    broken = Run(folders, **SMALL)
+    assert broken.bench.missing(), "what cannot be read is not there"
+    assert {clip.path for clip in broken.outcome().clips} == {
+        f"rows/clips/{path.name}" for path in clips[2:]
+    }
+    broken.work(monkeypatch)
+    assert not Run(folders, **SMALL).bench.missing()
+    assert len(broken.outcome().clips) == len(first.outcome().clips) == len(clips)

@@ -1,5 +1,6 @@
 """Photos are dealt by claims: each is worked on by one process, and all of them by somebody."""
 
+import errno
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from anti_i2v_lit.archive.lock import Claims
 from anti_i2v_lit.cli.evaluate_verb import _what_is_missing
 from anti_i2v_lit.evaluation.failures import FailureLog
+from anti_i2v_lit.evaluation.journal import NotWritten
 from anti_i2v_lit.evaluation.settings import load_evaluation_settings
 from anti_i2v_lit.lit.evaluating import EvaluationModule, Stop, Units, _summed_up, _trainer
 from tests.evaluation.fakes import write_noisy, write_photos
@@ -96,6 +98,27 @@ def test_an_interruption_stays_one_while_others_work(folder: Path) -> None:
         other.claim(["a photo3.png"])
         outcome = _summed_up(run.bench, FailureLog(out / "rows"), out, 0.0)
     assert outcome.exit_code == 3 and outcome.elsewhere == 0
+
+
+def test_a_full_disk_ends_the_run_and_an_odd_photo_does_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(folder)
+    rows = folder / "out" / "rows"
+    failures = FailureLog(rows)
+    module = EvaluationModule(run.bench, failures, ExitStack())
+    error: Exception = NotWritten(errno.ENOSPC, "No space left on device", "rows.jsonl")
+
+    def refuse(key: str, label: str) -> None:
+        raise error
+
+    monkeypatch.setattr(run.bench, "work", refuse)
+    with pytest.raises(OSError, match="No space left on device"):
+        module.predict_step(("a", "photo0.png"), 0)
+    assert not (rows / "failures.jsonl").exists()
+    error = RuntimeError("odd")
+    module.predict_step(("a", "photo0.png"), 0)
+    assert "odd" in (rows / "failures.jsonl").read_text()
 
 
 def test_claims_are_given_back_before_the_ranks_meet(folder: Path) -> None:
