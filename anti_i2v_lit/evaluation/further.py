@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from anti_i2v_lit.checkpoints import ends_digest
 from anti_i2v_lit.config import digest, parse_config
 from anti_i2v_lit.evaluation.calibration import OTHERS
 from anti_i2v_lit.evaluation.columns import COLUMNS, EMBEDDERS
 from anti_i2v_lit.evaluation.export import BY_FRAME, FIELDS
 from anti_i2v_lit.evaluation.facts import AbsentMetric, ColumnFacts
+from anti_i2v_lit.evaluation.judge import PSNR_OF_EQUAL_DB
 from anti_i2v_lit.metrics import METRICS, SET_METRICS
 from anti_i2v_lit.metrics.availability import build_metric, missing, weights_of
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
@@ -79,7 +83,8 @@ class Further:
     ) -> tuple[dict[str, float], dict[str, tuple[float, ...]]]:
         """Figures of a clip, and values per frame of those metrics that have them.
 
-        A metric that refuses the clip (too small, too short) is undefined for it.
+        A metric that refuses the clip (too small, too short) is undefined for it. Infinity is 100
+        for figures in dB, as of the judge's own PSNR, and undefined for others.
         """
         figures: dict[str, float] = {}
         by_frame: dict[str, tuple[float, ...]] = {}
@@ -87,11 +92,11 @@ class Further:
             figures[name] = math.nan
             with contextlib.suppress(ValueError):
                 if isinstance(metric, FrameMetric):
-                    values = metric.per_frame(clip)
+                    values = _finite(metric, metric.per_frame(clip))
                     figures[name] = metric.reduce(values)
                     by_frame[name] = tuple(values.tolist())
                 else:
-                    figures[name] = metric.score(clip)
+                    figures[name] = _finite_score(metric, clip)
         return figures, by_frame
 
     def judge_file(self, file: CloakedPhoto, labels: Iterable[str]) -> dict[str, float]:
@@ -100,7 +105,7 @@ class Further:
         for label in labels:
             figures[label] = math.nan
             with contextlib.suppress(ValueError):
-                figures[label] = self.of_files[label].score(file)
+                figures[label] = _finite_score(self.of_files[label], file)
         return figures
 
     def columns(self) -> list[ColumnFacts]:
@@ -261,6 +266,23 @@ def subject_of(cls: type[Any]) -> type[Any]:
         f"metric {cls.__name__} does not say what it looks at: derive it from "
         "Metric[GeneratedClip], FrameMetric or Metric[CloakedPhoto]"
     )
+
+
+def _finite_score(metric: Metric[Any], subject: Any) -> float:
+    value = torch.tensor([metric.score(subject)], dtype=torch.float64)
+    return float(_finite(metric, value))
+
+
+def _finite(metric: Metric[Any], values: Tensor) -> Tensor:
+    """Values whose infinities are bounded (dB) or undefined, so that means exist."""
+    if metric.unit == "dB":
+        values = values.clamp(max=PSNR_OF_EQUAL_DB)
+    if values.isinf().any():
+        warnings.warn(
+            f"{type(metric).__name__} gave an infinite value, which counts as undefined",
+            stacklevel=2,
+        )
+    return values.masked_fill(values.isinf(), math.nan)
 
 
 def _column(label: str, node: Node) -> ColumnFacts:

@@ -1,5 +1,6 @@
 """Further metrics: their settings, their names, and those that cannot run here."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from anti_i2v_lit.evaluation.further import Further, build_further, subject_of
 from anti_i2v_lit.evaluation.settings import load_evaluation_settings
 from anti_i2v_lit.metrics.availability import build_metric
 from anti_i2v_lit.metrics.base import CloakedPhoto, GeneratedClip, Metric
+from anti_i2v_lit.metrics.fidelity import ClipPsnr
+from anti_i2v_lit.metrics.frames import FramesConfig
 from anti_i2v_lit.metrics.requirements import WeightsFile
 from anti_i2v_lit.registry import Registry
 
@@ -187,3 +190,31 @@ def test_a_metric_says_what_it_looks_at() -> None:
     assert subject_of(Counting) is GeneratedClip and subject_of(OfFiles) is CloakedPhoto
     with pytest.raises(ValueError, match=r"Metric\[GeneratedClip\]"):
         subject_of(Aimless)
+
+
+class Endless(Counting):
+    """Infinite for every clip."""
+
+    def _score(self, subject: GeneratedClip) -> float:
+        return float("inf")
+
+
+def test_infinite_figures_are_bounded_or_undefined() -> None:
+    """Frames equal to the photo: 10 log10(1 / 0) stands at 100 dB, as the judge's own."""
+    photo = torch.full((3, 16, 16), 0.5)
+    frames = torch.stack([photo, photo + 0.1])
+    metrics = {"again": ClipPsnr(FramesConfig()), "endless": Endless(Counting.Config())}
+    found = Further(
+        of_clips=metrics,
+        of_files={},
+        of_sets={},
+        weights=None,
+        absent=(),
+        asked={},
+        digests={},
+    )
+    with pytest.warns(UserWarning, match="Endless gave an infinite value"):
+        figures, by_frame = found.judge_clip(GeneratedClip(key="c", photo=photo, frames=frames))
+    assert by_frame["again"] == pytest.approx((100.0, 20.0), abs=1e-4)
+    assert figures["again"] == pytest.approx(60.0, abs=1e-4)
+    assert math.isnan(figures["endless"])
