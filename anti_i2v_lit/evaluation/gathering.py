@@ -30,7 +30,11 @@ class Found:
 
 
 def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
-    """The rows of a plan, in the plan's order, whoever made them."""
+    """The rows of a plan, in the plan's order, whoever made them.
+
+    A row says what made it by its identity, which knows the model and not its label: rows bear the
+    label of this plan, and those of one model under two labels are there twice.
+    """
     looked_at = {key: records.find(plan.record_identity(key)) for key in plan.photos}
     known = {k: _of_today(record, plan) for k, record in looked_at.items() if record is not None}
     known = _without_swapped(known, plan)
@@ -38,7 +42,8 @@ def gather(plan: Plan, store: ResultStore, records: RecordStore) -> Found:
     for record in known.values():
         for label in plan.generators:
             rows = [store.find(task.identity) for task in plan.tasks(record, label)]
-            results += [row for row in rows if row is not None]
+            made = (row for row in rows if row is not None)
+            results += [dataclasses.replace(row, generator=label) for row in made]
             lacking += sum(row is None for row in rows)
     return Found(
         records=known,
