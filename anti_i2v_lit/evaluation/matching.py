@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,12 +12,12 @@ from torch import Tensor
 from anti_i2v_lit.archive.ledger import MANIFEST, Ledger
 from anti_i2v_lit.archive.outputs import in_shard, output_exists, staged
 from anti_i2v_lit.archive.row import Row
-from anti_i2v_lit.archive.verify import source_path
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.evaluation.affixes import by_name
-from anti_i2v_lit.evaluation.facts import UNREADABLE, Problem
+from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.likeness import assign, centre_box, thumbnail
 from anti_i2v_lit.evaluation.pair_list import read_list
+from anti_i2v_lit.evaluation.places import scanned
 
 Read = Callable[[SourceFile], Tensor]
 BY_MANIFEST, BY_USER, BY_BOTH = "manifest", "user", "manifest and the user"
@@ -66,42 +67,6 @@ class Matched:
     owners: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a folder or its shards hold: sources by key, and names that cannot be followed."""
-
-    sources: tuple[SourceFile, ...]
-    broken: tuple[tuple[str, str], ...] = ()
-
-    def problems(self, protection: str, photos: Collection[str]) -> list[Problem]:
-        """What is broken, each with its photo where one of `photos` has that name."""
-        return [
-            Problem(
-                kind=UNREADABLE,
-                protection=protection,
-                photo=key if key in photos else "",
-                reason=reason if key in photos else f"{key}: {reason}",
-            )
-            for key, reason in self.broken
-        ]
-
-
-def clean_photos(place: Path, out: Path) -> Found:
-    """The clean photos of a folder, of the shards in it, of a manifest, or of what else is named.
-
-    Raises:
-        ValueError: nothing there, or `out` lies in it.
-    """
-    if place.name == MANIFEST and place.is_file():
-        rows = Ledger(place.parent).rows().values()
-        paths = {row.key: source_path(place.parent, row) for row in rows}
-        found = [SourceFile(key=k, path=p) for k, p in paths.items() if p is not None]
-        if not found:
-            raise ValueError(f"{place}: none of its originals is where it was")
-        return Found(sources=tuple(sorted(found, key=lambda source: source.key)))
-    return _scanned(place, out)
-
-
 def match(
     name: str,
     place: Path,
@@ -116,7 +81,8 @@ def match(
 
     With a manifest its rows decide, by key or by the original's bytes. Else, in this order:
     `pairs_file`; the photo's key, also with ".png" added or with another picture suffix; the
-    photo's stem inside the file's name; the picture itself, at 24 x 24 pixels.
+    photo's stem inside the file's name; the picture itself, at 24 x 24 pixels. Each file is taken
+    by one photo; what two photos could mean by their names is unclear for both.
 
     Args:
         name: of the protection.
@@ -150,24 +116,6 @@ def has_manifest(place: Path) -> bool:
 
 def _folder(place: Path) -> Path:
     return place.parent if place.name == MANIFEST else place
-
-
-def _scanned(place: Path, out: Path) -> Found:
-    """Pictures below a folder (hidden folders left out), or the samples of its shards."""
-    if place.is_dir():
-        tars = [str(path) for path in sorted(place.glob("*.tar"))]
-        if tars:
-            found = scan(tars, out)
-            return Found(sources=found.sources, broken=found.broken)
-    found = scan([str(place)], out)
-    return Found(
-        sources=tuple(source for source in found.sources if not _is_hidden(source.key)),
-        broken=tuple((key, reason) for key, reason in found.broken if not _is_hidden(key)),
-    )
-
-
-def _is_hidden(key: str) -> bool:
-    return any(part.startswith(".") for part in key.split("/"))
 
 
 def _by_manifest(
@@ -244,25 +192,20 @@ def _by_files(
     read: Read,
     pairs_file: Path | None,
 ) -> Matched:
-    found = _scanned(place, out)
+    found = scanned(place, out)
     files = {source.key: source for source in found.sources}
     known = {photo.key: photo for photo in photos}
     chosen: dict[str, tuple[str, str]] = {}
     unclear: dict[str, list[str]] = {}
     if pairs_file is not None:
         chosen.update(read_list(pairs_file, known, files))
-    for key, names in _by_key(known, files).items():
-        _settle(key, names, "the same name", chosen, unclear)
-    left = _left(files, chosen, unclear)
-    stems = {key: _stem(key) for key in known if key not in chosen and key not in unclear}
-    spoken = by_name(stems, {file: _stem(file) for file in left})
-    shared = _shared(spoken)
-    for key, names in spoken.items():
-        clash = [other for file in names for other in shared.get(file, []) if other != key]
-        if clash:
-            unclear[key] = names
-        else:
-            _settle(key, names, "its name holds the photo's", chosen, unclear)
+    rest = [key for key in known if key not in chosen]
+    chosen.update(_by_key(rest, _left(files, chosen, unclear)))
+    rest = [key for key in rest if key not in chosen]
+    _settle(_by_other_suffix(rest, _left(files, chosen, unclear)), "the same name", chosen, unclear)
+    stems = {file: _stem(file) for file in _left(files, chosen, unclear)}
+    spoken = by_name({key: _stem(key) for key in known}, stems)
+    _settle(spoken, "its name holds the photo's", chosen, unclear)
     rest = [key for key in known if key not in chosen and key not in unclear]
     left = _left(files, chosen, unclear)
     pairs, doubtful = _by_picture([known[key] for key in rest], [files[f] for f in left], read)
@@ -284,18 +227,20 @@ def _by_files(
 
 
 def _settle(
-    key: str,
-    names: Sequence[str],
+    found: Mapping[str, Sequence[str]],
     how: str,
     chosen: dict[str, tuple[str, str]],
     unclear: dict[str, list[str]],
 ) -> None:
-    if key in chosen:
-        return
-    if len(names) == 1:
-        chosen[key] = (names[0], how)
-    else:
-        unclear[key] = list(names)
+    """Choose the files of photos that have one each; what two photos share is unclear for both."""
+    owners = Counter(file for names in found.values() for file in names)
+    for key, names in found.items():
+        if key in chosen or key in unclear:
+            continue
+        if len(names) == 1 and owners[names[0]] == 1:
+            chosen[key] = (names[0], how)
+        else:
+            unclear[key] = list(names)
 
 
 def _left(
@@ -307,32 +252,31 @@ def _left(
     return [name for name in files if name not in used]
 
 
-def _shared(spoken: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    owners: dict[str, list[str]] = {}
-    for key, names in spoken.items():
-        for file in names:
-            owners.setdefault(file, []).append(key)
-    return owners
-
-
 def _stem(key: str) -> str:
     return PurePosixPath(key).stem
 
 
-def _by_key(
-    photos: Mapping[str, SourceFile], files: Mapping[str, SourceFile]
-) -> dict[str, list[str]]:
-    """Photo -> files of its name: itself, with ".png" added, or with another suffix."""
+def _by_key(photos: Sequence[str], files: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Photo -> the file of its whole name, or of that with ".png" added; each file once."""
+    names, found = set(files), {}
+    for added in ("", ".png"):
+        for key in photos:
+            if key not in found and key + added in names:
+                names.remove(key + added)
+                found[key] = (key + added, "the same name")
+    return found
+
+
+def _by_other_suffix(photos: Sequence[str], files: Sequence[str]) -> dict[str, list[str]]:
+    """Photo -> files that are called like it but for the suffix."""
     bare: dict[str, list[str]] = {}
     for name in files:
-        bare.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
-    found = {}
-    for key in photos:
-        exact = [name for name in (key, f"{key}.png") if name in files][:1]
-        names = exact or bare.get(str(PurePosixPath(key).with_suffix("")), [])
-        if names:
-            found[key] = names
-    return found
+        bare.setdefault(_without_suffix(name), []).append(name)
+    return {key: bare[_without_suffix(key)] for key in photos if _without_suffix(key) in bare}
+
+
+def _without_suffix(key: str) -> str:
+    return str(PurePosixPath(key).with_suffix(""))
 
 
 def _by_picture(

@@ -19,7 +19,8 @@ from anti_i2v_lit.data.reading import read_photo
 from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.gauntlet import Entry
 from anti_i2v_lit.evaluation.knowledge import with_statements
-from anti_i2v_lit.evaluation.matching import Matched, clean_photos, has_manifest, match
+from anti_i2v_lit.evaluation.matching import Matched, has_manifest, match
+from anti_i2v_lit.evaluation.places import clean_photos
 from anti_i2v_lit.evaluation.records import Digests, PhotoRecord
 from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
 

@@ -13,7 +13,8 @@ from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.reading import ReadingConfig, read_photo
 from anti_i2v_lit.evaluation.affixes import by_name
 from anti_i2v_lit.evaluation.likeness import find_frame, likeness, thumbnail
-from anti_i2v_lit.evaluation.matching import clean_photos, match
+from anti_i2v_lit.evaluation.matching import match
+from anti_i2v_lit.evaluation.places import clean_photos
 from anti_i2v_lit.evaluation.records import Digests
 from tests.evaluation.fakes import write_photos
 
@@ -49,10 +50,14 @@ def copied(folder: Path, names: dict[str, str]) -> None:
         (["cat", "concatenate"], ["concatenate-x"], {"concatenate": ["concatenate-x"]}),
         (["Anna"], ["anna(1)", "anna"], {"Anna": ["anna(1)", "anna"]}),
         (["a"], ["ba", "ab"], {}),
-        (["a", "b"], ["a_b"], {"a": ["a_b"]}),
+        (["a", "b"], ["a_b"], {}),
+        (["img", "img_12"], ["img_12_img"], {}),
+        (["img", "img_12"], ["x-img_12"], {"img_12": ["x-img_12"]}),
+        (["16", "3"], ["mist_3_eps_16", "16-bit"], {"16": ["16-bit"]}),
+        (["x 1", "1 y"], ["x 1 y"], {}),
     ],
 )
-def test_a_name_speaks_of_the_longest_stem_between_borders(stems, names, expected) -> None:
+def test_a_name_speaks_of_its_only_stem_between_borders(stems, names, expected) -> None:
     found = by_name({s: s for s in stems}, {n: n for n in names})
     assert found == expected
 
@@ -74,6 +79,45 @@ def test_names_tell(tmp_path: Path) -> None:
         "photo2.png": "photo2.webp",
     }
     assert found.problems == () and found.source == "folder"
+
+
+def test_numbers_in_a_name_leave_the_choice_to_the_picture(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 2)
+    for old, new in (("photo0.png", "16.png"), ("photo1.png", "3.png")):
+        (tmp_path / "photos" / old).rename(tmp_path / "photos" / new)
+    copied(tmp_path, {"3.png": "mist_3_eps_16.png"})
+    found = matched(tmp_path)
+    assert {k: (p.file.key, p.how) for k, p in found.pairs.items()} == {
+        "3.png": ("mist_3_eps_16.png", "the same picture")
+    }
+    assert [(p.kind, p.photo) for p in found.problems] == [("missing", "16.png")]
+    copied_again = tmp_path / "peer" / "3.png"
+    Image.open(tmp_path / "photos" / "3.png").save(copied_again)
+    assert list(matched(tmp_path).pairs) == ["3.png"], "16 is not what the other file shows"
+
+
+def test_a_file_belongs_to_one_photo(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1)
+    picture = Image.open(tmp_path / "photos" / "photo0.png")
+    for name in ("x.jpg", "x.png", "y.jpg", "y.webp", "z.jpg", "z.jpg.png"):
+        picture.save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "photo0.png").unlink()
+    (tmp_path / "peer").mkdir()
+    for name in ("x.png", "y.png", "z.jpg.png"):
+        picture.save(tmp_path / "peer" / name)
+    found = matched(tmp_path)
+    pairs = {k: p.file.key for k, p in found.pairs.items()}
+    assert pairs == {"x.png": "x.png", "z.jpg.png": "z.jpg.png"}
+    problems = {p.photo: (p.kind, p.reason.split(";")[0]) for p in found.problems}
+    assert problems == {
+        "x.jpg": ("missing", "no file of this name or picture"),
+        "y.jpg": ("ambiguous", "it could be y.png"),
+        "y.webp": ("ambiguous", "it could be y.png"),
+        "z.jpg": ("missing", "no file of this name or picture"),
+    }
+    (tmp_path / "list.csv").write_text("x.jpg,x.png\n")
+    listed = matched(tmp_path, tmp_path / "list.csv")
+    assert listed.pairs["x.jpg"].file.key == "x.png" and "x.png" not in listed.pairs
 
 
 def test_pictures_tell_where_names_do_not(tmp_path: Path) -> None:
