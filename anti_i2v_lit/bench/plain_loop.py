@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -51,8 +53,8 @@ class PlainLoop:
         gradients = torch.autograd.grad(total, list(moving))
         for parameter, gradient in zip(moving, gradients, strict=True):
             parameter.grad = gradient
-        followers = space.proportional_groups()
-        optimiser.set_step_sizes(moving, [job.parameters[n] for n in followers])
+        ways = {p: partial(space.direction, n, job.canvas) for n, p in job.parameters.items()}
+        optimiser.set_step_sizes(moving, ways)
         optimiser.step()
         job.assign(space.project(job.canvas, dict(job.parameters), job.budget_8bit))
         job.step += 1

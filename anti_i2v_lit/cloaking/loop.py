@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from anti_i2v_lit.cloaking.ensemble import (
 )
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.member import VERIFICATION, Member
-from anti_i2v_lit.cloaking.optimiser import SignDescent
+from anti_i2v_lit.cloaking.optimiser import Direction, SignDescent
 from anti_i2v_lit.cloaking.peers import Alone, Peers
 from anti_i2v_lit.cloaking.transforms import DrawnTransform
 from anti_i2v_lit.data.framing import Framing
@@ -171,10 +172,7 @@ class CloakLoop:
             )
             sizes.update({job.parameters[name]: size for name, size in found.items()})
         report = self._set_gradients(jobs, list(sizes))
-        followers = self.space.proportional_groups()
-        optimiser.set_step_sizes(
-            sizes, [j.parameters[n] for j in jobs for n in followers if n in j.parameters]
-        )
+        optimiser.set_step_sizes(sizes, self._directions(jobs))
         optimiser.step()
         spent = (time.perf_counter() - started) / len(jobs)
         for job in jobs:
@@ -182,6 +180,13 @@ class CloakLoop:
             job.step += 1
             job.seconds += spent
         return report
+
+    def _directions(self, jobs: Sequence[PhotoJob]) -> dict[nn.Parameter, Direction]:
+        return {
+            parameter: partial(self.space.direction, name, job.canvas)
+            for job in jobs
+            for name, parameter in job.parameters.items()
+        }
 
     def _set_gradients(self, jobs: Sequence[PhotoJob], moving: list[nn.Parameter]) -> Report:
         """Fill `.grad` of the moving parameters with the sum over the whole ensemble."""

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-LARGEST_SHARE = 4.0
-"""Largest entry of a proportional step, in root mean squares of the gradient."""
+Direction = Callable[[Tensor], Tensor]
+"""(Accumulated) gradient of a parameter -> the step of unit size against which it moves."""
 
 
 class SignDescent(torch.optim.Optimizer):
     """p <- p - step_size * sign(m), m <- momentum * m + g / mean|g| (Dong et al. 2018; PGD at 0).
 
-    Each photo is one parameter group; `step_sizes` (a tensor per parameter, in the parameter's
-    own unit) is set before every step by whoever owns the space. A parameter without gradient
-    or step size rests.
+    A parameter may have a direction of its own in the sign's place. Each photo is one parameter
+    group; `step_sizes` (a tensor per parameter, in the parameter's own unit) is set before every
+    step by whoever owns the space. A parameter without gradient or step size rests.
 
     Args:
         momentum: share of the accumulated gradient kept, in [0, 1].
     """
 
     def __init__(self, momentum: float) -> None:
-        super().__init__([{"params": []}], _fresh(momentum))
+        super().__init__([{"params": []}], {"momentum": momentum, "step_sizes": {}})
+        # Beside the groups, which checkpoints copy; changed in place, because Lightning's wrapper
+        # has the same dictionary under its own attribute.
+        self._directions: dict[int, Direction] = {}
 
     def add_photo(self, parameters: Iterable[nn.Parameter]) -> None:
         """Start optimising the parameters of one photo."""
-        self.add_param_group({"params": list(parameters), "step_sizes": {}, "proportional": set()})
+        self.add_param_group({"params": list(parameters), "step_sizes": {}})
 
     def drop_photo(self, parameters: Iterable[nn.Parameter]) -> None:
         """Forget the parameters of one photo and their momentum."""
@@ -42,19 +45,18 @@ class SignDescent(torch.optim.Optimizer):
     def set_step_sizes(
         self,
         sizes: dict[nn.Parameter, Tensor],
-        proportional: Collection[nn.Parameter] = (),
+        directions: Mapping[nn.Parameter, Direction] | None = None,
     ) -> None:
         """Set the step of every parameter for the next step; absent ones rest.
 
         Args:
             sizes: parameter -> step in its own unit.
-            proportional: parameters that follow the gradient itself, scaled to unit root mean
-                square and held within `LARGEST_SHARE`, instead of its sign.
+            directions: parameter -> where it goes; absent ones go along the sign.
         """
-        followers = {id(p) for p in proportional}
+        self._directions.clear()
+        self._directions.update({id(p): found for p, found in (directions or {}).items()})
         for group in self.param_groups:
             group["step_sizes"] = {id(p): sizes[p] for p in group["params"] if p in sizes}
-            group["proportional"] = {id(p) for p in group["params"]} & followers
 
     def momentum_of(self, parameter: nn.Parameter) -> Tensor:
         """The accumulated gradient of a parameter (zeros before its first step)."""
@@ -82,16 +84,5 @@ class SignDescent(torch.optim.Optimizer):
                     scale = direction.abs().mean().clamp_min(1e-20)
                     direction = group["momentum"] * self.momentum_of(parameter) + direction / scale
                     self.state[parameter]["accumulated"] = direction
-                follows = id(parameter) in group["proportional"]
-                parameter.sub_(size * (_unit(direction) if follows else direction.sign()))
+                parameter.sub_(size * self._directions.get(id(parameter), torch.sign)(direction))
         return result
-
-
-def _fresh(momentum: float) -> dict[str, Any]:
-    return {"momentum": momentum, "step_sizes": {}, "proportional": set()}
-
-
-def _unit(gradient: Tensor) -> Tensor:
-    """The gradient at unit root mean square, its outliers held."""
-    scale = gradient.square().mean().sqrt().clamp_min(1e-20)
-    return (gradient / scale).clamp(-LARGEST_SHARE, LARGEST_SHARE)

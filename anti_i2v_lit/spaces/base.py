@@ -51,17 +51,26 @@ class PerturbationSpace(ABC):
         """
 
     @abstractmethod
-    def _proportional(self) -> frozenset[str]:
-        """Groups that follow the gradient's size instead of its sign."""
+    def _direction(self, group: str, photo: Tensor, gradient: Tensor) -> Tensor:
+        """What a step of unit size subtracts from a group whose (accumulated) gradient is given."""
 
     @final
-    def proportional_groups(self) -> frozenset[str]:
-        """Names of the groups whose steps are proportional to the gradient.
+    @torch.no_grad()
+    def direction(self, group: str, photo: Tensor, gradient: Tensor) -> Tensor:
+        """What a step of unit size subtracts from a group.
 
-        The sign of a gradient in a frequency basis gives every frequency the same amplitude and
-        so forgets where in the photo the gradient was; proportional steps keep it.
+        Args:
+            group: name of a group of parameters.
+            photo: [B, 3, H, W] in [0, 1].
+            gradient: of the loss by the group's parameters, in their shape; with momentum, the
+                accumulated one.
+
+        Returns:
+            In the gradient's shape, without unit, root mean square about 1.
         """
-        return self._proportional()
+        found = self._direction(group, photo, gradient)
+        assert found.shape == gradient.shape, f"{group}: {found.shape} is not {gradient.shape}"
+        return found
 
     @final
     def start(

@@ -71,8 +71,9 @@ class DualSpace(PerturbationSpace):
         )
         return {"chroma": offsets, "low_frequency": coefficients}
 
-    def _proportional(self) -> frozenset[str]:
-        return self._chroma._proportional() | self._low_frequency._proportional()
+    def _direction(self, group: str, photo: Tensor, gradient: Tensor) -> Tensor:
+        part = self._chroma if group == "chroma" else self._low_frequency
+        return part._direction(group, photo, gradient)
 
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         parts = tuple(

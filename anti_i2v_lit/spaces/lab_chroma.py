@@ -99,8 +99,8 @@ class LabChromaSpace(PerturbationSpace):
         low, high = residual_bounds(photo, budget_8bit)
         return {"chroma": self.fit(photo, parameters["chroma"], low, high, budget_8bit)}
 
-    def _proportional(self) -> frozenset[str]:
-        return frozenset()
+    def _direction(self, group: str, photo: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.sign()
 
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         # A configured chroma budget is no reason to step otherwise.

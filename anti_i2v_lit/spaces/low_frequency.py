@@ -15,6 +15,9 @@ from anti_i2v_lit.ops.quantise import straight_through
 from anti_i2v_lit.spaces.base import Parameters, PerturbationSpace
 from anti_i2v_lit.spaces.bounds import clip, residual_bounds
 
+STEP_RULES = ("pixel_sign", "proportional", "sign")
+"""How a gradient of the coefficients becomes a step."""
+
 
 @final
 class LowFrequencySpace(PerturbationSpace):
@@ -37,9 +40,10 @@ class LowFrequencySpace(PerturbationSpace):
                 of more frequencies hold up better (docs/tables.md).
             budget_share: largest change by these frequencies, as a share of the attack's budget
                 in grey levels, in (0, 1]; smooth changes are easier to see.
-            step_rule: "proportional" steps along the gradient of the coefficients at unit root
-                mean square; "sign" along its sign, which gives every frequency one amplitude
-                and was measured to do far less (docs/ablation.md).
+            step_rule: "pixel_sign" steps along the sign of the gradient in pixels, of which the
+                space keeps what lies in its band; "proportional" along the gradient of the
+                coefficients; "sign" along the sign of that, which gives every frequency one
+                amplitude and so forgets where in the photo the gradient was (docs/ablation.md).
         """
 
         frequency_share: float = 0.75
@@ -47,7 +51,7 @@ class LowFrequencySpace(PerturbationSpace):
         step_rule: str = "proportional"
 
         def __post_init__(self) -> None:
-            check_in(self.step_rule, ("proportional", "sign"), "step_rule")
+            check_in(self.step_rule, STEP_RULES, "step_rule")
             for name in ("frequency_share", "budget_share"):
                 value = getattr(self, name)
                 if not 0 < value <= 1:
@@ -118,10 +122,24 @@ class LowFrequencySpace(PerturbationSpace):
     def _project(self, photo: Tensor, parameters: Parameters, budget_8bit: float) -> Parameters:
         return {"low_frequency": self.fit(photo, parameters["low_frequency"], budget_8bit)}
 
-    def _proportional(self) -> frozenset[str]:
-        chosen = self.config.step_rule == "proportional"
-        return frozenset({"low_frequency"}) if chosen else frozenset()
+    def _direction(self, group: str, photo: Tensor, gradient: Tensor) -> Tensor:
+        if self.config.step_rule == "sign":
+            return gradient.sign()
+        if self.config.step_rule == "pixel_sign":
+            # The synthesis is orthonormal: the pixels' gradient in the band is that of their own.
+            pixels = synthesise(gradient, (photo.shape[-2], photo.shape[-1]))
+            gradient = analyse(pixels.sign(), self.counts(photo))
+        return _unit(gradient)
 
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         # The scale carries the budget share; a step is not to shrink with it.
         return {"low_frequency": 1.0 / self.config.budget_share}
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """The gradient at unit root mean square.
+
+    Its largest entries are those of the lowest frequencies, which is what a model sees of a photo:
+    held at four root mean squares, the same steps reach half the loss of sign steps of pixels.
+    """
+    return gradient / gradient.square().mean().sqrt().clamp_min(1e-20)

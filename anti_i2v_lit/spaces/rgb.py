@@ -40,8 +40,8 @@ class RgbSpace(PerturbationSpace):
         low, high = residual_bounds(photo, budget_8bit)
         return {"rgb": clip(parameters["rgb"], low, high)}
 
-    def _proportional(self) -> frozenset[str]:
-        return frozenset()
+    def _direction(self, group: str, photo: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.sign()
 
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
         return {"rgb": 1.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
 from anti_i2v_lit.cloaking.optimiser import SignDescent
@@ -72,16 +73,31 @@ def test_momentum_can_be_put_back() -> None:
     assert ends == [[1, 1], [-1, 1]]
 
 
-def test_a_proportional_step_follows_the_gradient_at_unit_root_mean_square() -> None:
-    values = torch.tensor([3.0, -1.0, 0.5, 0.0])
-    parameter = torch.nn.Parameter(torch.zeros(4))
-    other = torch.nn.Parameter(torch.zeros(4))
-    optimiser = SignDescent(momentum=0.0)
+def test_a_direction_takes_the_place_of_the_sign_of_the_accumulated_gradient() -> None:
+    parameter, other = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+    optimiser = SignDescent(momentum=0.5)
     optimiser.add_photo([parameter, other])
-    parameter.grad, other.grad = values.clone(), values.clone()
     sizes = {parameter: torch.tensor(0.5), other: torch.tensor(0.5)}
-    optimiser.set_step_sizes(sizes, [parameter])
-    optimiser.step()
-    expected = -0.5 * values.numpy() / np.sqrt(np.mean(values.numpy() ** 2))
+    for _ in range(2):
+        parameter.grad, other.grad = torch.tensor([3.0, -3.0, 0.0]), torch.ones(3)
+        optimiser.set_step_sizes(sizes, {parameter: _twice})
+        optimiser.step()
+    # accumulated: g / 2, then 0.5 * g / 2 + g / 2
+    expected = -0.5 * 2.0 * (1.0 + 1.5) * np.array([1.5, -1.5, 0.0])
     np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-6)
-    np.testing.assert_allclose(other.detach().numpy(), -0.5 * np.sign(values.numpy()))
+    assert other.tolist() == [-1.0, -1.0, -1.0]
+
+
+def _twice(gradient: torch.Tensor) -> torch.Tensor:
+    return 2.0 * gradient
+
+
+def test_directions_reach_the_optimiser_inside_lightnings_wrapper() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    optimiser = SignDescent(momentum=0.0)
+    wrapped = LightningOptimizer(optimiser)
+    optimiser.add_photo([parameter])
+    parameter.grad = torch.tensor([3.0, 1.0])
+    wrapped.set_step_sizes({parameter: torch.tensor(1.0)}, {parameter: _twice})
+    optimiser.step()
+    assert parameter.tolist() == [-6.0, -2.0]

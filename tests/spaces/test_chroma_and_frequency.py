@@ -256,3 +256,44 @@ def test_our_own_file_keeps_the_cloak(astronaut, name):
 def test_settings_out_of_range_are_refused(node, message):
     with pytest.raises(ValueError, match=message):
         SPACES.build(node)
+
+
+def unit(values):
+    return values / np.sqrt(np.mean(values**2))
+
+
+def test_steps_of_the_low_frequencies_follow_their_rule(soft):
+    """Each rule by scipy's transform: what is subtracted, given the coefficients' gradient."""
+    rules = {
+        rule: SPACES.build({"name": "low_frequency", "frequency_share": 0.25, "step_rule": rule})
+        for rule in ("pixel_sign", "proportional", "sign")
+    }
+    count = rules["sign"].counts(soft)
+    gradient = torch.randn(1, 3, *count, generator=torch.Generator().manual_seed(0))
+    whole = np.zeros(tuple(soft.shape))
+    whole[..., : count[0], : count[1]] = gradient.numpy()
+    pixels = scipy.fft.idctn(whole, axes=(-2, -1), norm="ortho")
+    signs = scipy.fft.dctn(np.sign(pixels), axes=(-2, -1), norm="ortho")
+    expected = {
+        "pixel_sign": unit(signs[..., : count[0], : count[1]]),
+        "proportional": unit(gradient.double().numpy()),
+        "sign": np.sign(gradient.numpy()),
+    }
+    for rule, space in rules.items():
+        found = space.direction("low_frequency", soft, gradient).numpy()
+        np.testing.assert_allclose(found, expected[rule], atol=2e-3)
+
+
+def test_pixel_signs_of_all_frequencies_are_the_steps_of_rgb(soft):
+    """With every frequency the two spaces are one, up to the basis."""
+    space = SPACES.build(
+        {"name": "low_frequency", "frequency_share": 1.0, "step_rule": "pixel_sign"}
+    )
+    pixels = torch.randn(soft.shape, generator=torch.Generator().manual_seed(0))
+    gradient = torch.from_numpy(scipy.fft.dctn(pixels.numpy(), axes=(-2, -1), norm="ortho"))
+    size = space.step_sizes(soft, 0, 1.0, 16.0)["low_frequency"]
+    step = size * space.direction("low_frequency", soft, gradient)
+    moved = space.decode(soft, {"low_frequency": -step}, 16.0) - soft
+    rgb = SPACES.build({"name": "rgb"})
+    expected = -rgb.step_sizes(soft, 0, 1.0, 16.0)["rgb"] * rgb.direction("rgb", soft, pixels)
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=0)
