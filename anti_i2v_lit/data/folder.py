@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anti_i2v_lit.data.codecs import PHOTO_SUFFIXES
+from anti_i2v_lit.data.codecs import PHOTO_SUFFIXES, REFUSED_SUFFIXES
 from anti_i2v_lit.data.shards.listing import ShardListing, list_shard
 from anti_i2v_lit.data.shards.reading import (
     ForwardReader,
@@ -18,13 +18,7 @@ from anti_i2v_lit.data.shards.reading import (
     open_shard,
 )
 
-# Picture formats that are not cloaked but must not be passed over in silence: their owner would
-# believe them protected. Reading them gives a refusal with a reason.
-_REFUSED = """
-gif bmp dib psd psb tga ppm pgm pbm pnm jp2 j2k jpx jxl jxr hdp wdp exr hdr svg ico pcx xcf eps
-heifs heics avifs dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw x3f 3fr iiq rwl
-"""
-REFUSED_SUFFIXES = frozenset(f".{name}" for name in _REFUSED.split())
+__all__ = ["REFUSED_SUFFIXES", "Originals", "Scan", "SourceFile", "scan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +69,28 @@ class _Entry:
     problem: str = ""
 
 
+class Originals:
+    """Where the originals of a run lie, so that no cloak takes the place of one.
+
+    Args:
+        sources: the photos; those in a shard stand for the shard's file.
+    """
+
+    def __init__(self, sources: Sequence[SourceFile]) -> None:
+        paths = {s.path if s.sample is None else Path(s.sample.shard.url) for s in sources}
+        self._places = {place for path in paths for place in _places(path)}
+
+    def __contains__(self, target: Path) -> bool:
+        """Whether writing to a path would replace an original, however links lead there."""
+        return not self._places.isdisjoint(_places(target))
+
+
+def _places(path: Path) -> set[str]:
+    """What a path is, and what it leads to if its last part is a link."""
+    folder = os.path.realpath(path.parent)
+    return {os.path.join(folder, path.name), os.path.realpath(path)}
+
+
 def scan(inputs: Sequence[str], out: Path) -> Scan:
     """List the photos of files, folders (recursively, links followed), globs and tar shards.
 
@@ -85,7 +101,8 @@ def scan(inputs: Sequence[str], out: Path) -> Scan:
 
     Raises:
         ValueError: an input that does not exist, an output folder that equals, contains or lies
-            in an input, two photos that would get one name, or nothing to do.
+            in an input, a cloak that would come to lie among originals, two photos that would get
+            one name, or nothing to do.
     """
     if not inputs:
         raise ValueError("no photos given: name files, folders or globs")
@@ -97,7 +114,8 @@ def scan(inputs: Sequence[str], out: Path) -> Scan:
             if known is None or entry.key < known.key:
                 entries[entry.path] = entry
     chosen, ignored = _by_suffix(list(entries.values()))
-    _check_distinct(chosen)
+    _check_distinct(chosen, shards)
+    _check_targets(chosen, Path(out))
     sources = [SourceFile(key=e.key, path=Path(e.path)) for e in chosen if not e.problem]
     broken = [(e.key, e.problem) for e in chosen if e.problem]
     for shard in shards:
@@ -150,15 +168,37 @@ def _by_suffix(entries: list[_Entry]) -> tuple[list[_Entry], int]:
     return chosen, len(entries) - len(chosen)
 
 
-def _check_distinct(entries: list[_Entry]) -> None:
+def _check_distinct(entries: list[_Entry], shards: Sequence[ShardListing]) -> None:
+    """Refuse two photos of one name, also where a folder and a shard are namesakes."""
+    named = [(entry.key, entry.path) for entry in entries]
+    for shard in shards:
+        named += [(key, shard.shard.url) for key in {**shard.samples, **shard.broken}]
     seen: dict[str, str] = {}
-    for entry in entries:
-        if entry.key in seen:
+    for key, path in named:
+        if key in seen:
             raise ValueError(
-                f"{seen[entry.key]} and {entry.path} would both be written as {entry.key}; "
+                f"{seen[key]} and {path} would both be written as {key}; "
                 "give their common parent folder, or run twice with different --out folders"
             )
-        seen[entry.key] = entry.path
+        seen[key] = path
+
+
+def _check_targets(entries: list[_Entry], out: Path) -> None:
+    """Refuse links in `out` that lead to a folder of originals."""
+    homes = {os.path.dirname(entry.path) for entry in entries}
+    originals = {os.path.realpath(home) for home in homes}
+    originals |= {os.path.dirname(os.path.realpath(e.path)) for e in entries if _is_link(e)}
+    for folder in sorted({os.path.dirname(entry.key) for entry in entries}):
+        target = os.path.join(out, folder)
+        if os.path.realpath(target) in originals:
+            raise ValueError(
+                f"{target} is {os.path.realpath(target)}, where originals lie that could be "
+                "overwritten: choose another --out"
+            )
+
+
+def _is_link(entry: _Entry) -> bool:
+    return not entry.problem and os.path.islink(entry.path)
 
 
 def _entries(given: str, out: Path, prefixed: bool) -> Iterator[_Entry]:
@@ -196,12 +236,15 @@ def _globbed(pattern: str, out: Path, prefixed: bool) -> Iterator[_Entry]:
 
 
 def _check_not_in(path: str, out: Path) -> None:
-    folder, target = Path(os.path.realpath(os.path.dirname(path))), Path(os.path.realpath(out))
-    if target == folder or target in folder.parents:
-        raise ValueError(
-            f"the original {path} lies in --out {out} and could be overwritten: "
-            "choose another --out"
-        )
+    """Refuse an original that lies in `out`, itself or what it is a link to."""
+    target = Path(os.path.realpath(out))
+    whole = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    for real in (Path(whole), Path(os.path.realpath(path))):
+        if target in real.parents:
+            raise ValueError(
+                f"the original {path} lies in --out {out} and could be overwritten: "
+                "choose another --out"
+            )
 
 
 def _check_apart(folder: str, out: Path) -> None:
@@ -249,7 +292,7 @@ def _walk(folder: str, base: str, out: Path) -> Iterator[_Entry]:
         if real in parents:
             yield _Entry(_key(current, base), current, "a folder link that leads back to itself")
             continue
-        if real == target:
+        if target in (real, *map(str, Path(real).parents)):
             raise ValueError(f"{current} leads into --out {out}; choose another --out")
         try:
             with os.scandir(current) as listing:
@@ -264,4 +307,6 @@ def _walk(folder: str, base: str, out: Path) -> Iterator[_Entry]:
             if os.path.isdir(child.path):
                 pending.append((child.path, (*parents, real)))
             else:
+                if child.is_symlink():
+                    _check_not_in(child.path, out)
                 yield _file_entry(child.path, base)

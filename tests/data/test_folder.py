@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from anti_i2v_lit.data.folder import scan
+from anti_i2v_lit.data.folder import Originals, scan
+from anti_i2v_lit.tars import write_tar
 
 
 @pytest.fixture
@@ -84,6 +85,48 @@ def test_a_single_file_must_not_be_written_over(archive):
         scan([str(archive / "a" / "1.jpg")], archive / "a")
     with pytest.raises(ValueError, match="original"):
         scan([str(archive / "*" / "1.jpg")], archive / "a")
+
+
+@pytest.mark.parametrize("named", ["whole folder", "file"])
+def test_an_original_that_a_link_leads_to_must_not_be_written_over(archive, tmp_path, named):
+    out, links = tmp_path / "out", tmp_path / "links"
+    for folder in (out, links):
+        folder.mkdir()
+    (out / "1.jpg").write_bytes(b"original")
+    (links / "1.jpg").symlink_to(out / "1.jpg")
+    given = links if named == "whole folder" else links / "1.jpg"
+    with pytest.raises(ValueError, match="lies in --out"):
+        scan([str(given)], out)
+
+
+def test_links_between_folders_of_originals_and_cloaks_are_refused(archive, tmp_path):
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    (archive / "a" / "linked").symlink_to(out / "sub")
+    with pytest.raises(ValueError, match="leads into --out"):
+        scan([str(archive)], out)
+    (archive / "a" / "linked").unlink()
+    (out / "b").symlink_to(archive / "b")
+    with pytest.raises(ValueError, match="where originals lie"):
+        scan([str(archive)], out)
+    (out / "b").unlink()
+    assert len(scan([str(archive)], out).sources) == 4
+
+
+def test_a_target_is_known_for_an_original_through_links(archive, tmp_path):
+    (tmp_path / "alias").symlink_to(archive / "a")
+    (archive / "a" / "same.jpg").symlink_to(archive / "b" / "1.jpg")
+    originals = Originals(scan([str(archive / "a")], tmp_path / "out").sources)
+    for name in ("photos/a/1.jpg", "alias/1.jpg", "photos/b/1.jpg", "alias/same.jpg"):
+        assert tmp_path / name in originals, name
+    assert tmp_path / "photos" / "a" / "new.jpg" not in originals
+    assert tmp_path / "out" / "1.jpg" not in originals
+
+
+def test_a_folder_and_a_shard_of_one_name_are_refused(archive, tmp_path):
+    write_tar(tmp_path / "a.tar", [("1.jpg", b"x")])
+    with pytest.raises(ValueError, match=r"both be written as a/1\.jpg"):
+        scan([str(archive / "a"), str(tmp_path / "a.tar")], tmp_path / "out")
 
 
 def test_nothing_to_do_is_an_error(archive, tmp_path):

@@ -29,6 +29,14 @@ FORMAT_SUFFIXES: dict[str, frozenset[str]] = {
 }
 PHOTO_SUFFIXES = frozenset().union(*FORMAT_SUFFIXES.values())
 
+# Picture formats that are not cloaked but must not be passed over in silence: their owner would
+# believe them protected. Reading them gives a refusal with a reason.
+_REFUSED = """
+gif bmp dib psd psb tga ppm pgm pbm pnm jp2 j2k jpx jxl jxr hdp wdp exr hdr svg ico pcx xcf eps
+heifs heics avifs dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw x3f 3fr iiq rwl
+"""
+REFUSED_SUFFIXES = frozenset(f".{name}" for name in _REFUSED.split())
+
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
