@@ -177,27 +177,17 @@ def make_protections(
 def known_models(plan: TablePlan, overrides: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Protection -> labels of the generators that it was computed against (white box).
 
-    Models are compared by their files, as `evaluate` does: another path to a copy is the same
-    model, and in doubt nothing is called held-out.
+    Models are compared by their weight files, as `evaluate` does: another path to a copy is the
+    same model, and in doubt nothing is called held-out.
     """
     found: dict[str, tuple[str, ...]] = {NOISE: ()}
     for name, settings in variant_settings(plan, overrides).items():
+        models = [f"{node['name']}:{node.get('path', '')}" for node in settings.surrogates]
+        models += transform_models(settings.attack.transforms)
         found[name] = tuple(
-            label
-            for label, node in plan.attackers.items()
-            if any(_may_be_same(node, surrogate) for surrogate in settings.surrogates)
-            or took_part(transform_models(settings.attack.transforms), node)
+            label for label, node in plan.attackers.items() if took_part(models, node)
         )
     return found
-
-
-def _may_be_same(generator: Mapping[str, Any], surrogate: Mapping[str, Any]) -> bool:
-    """Whether two nodes of one class have one path or one set of files, or files not to be seen."""
-    name, path = str(generator["name"]), str(generator.get("path", ""))
-    theirs = str(surrogate.get("path", ""))
-    if name != surrogate["name"]:
-        return False
-    return path == theirs or model_digest(name, theirs) in ("", model_digest(name, path))
 
 
 def fingerprint(node: Mapping[str, Any]) -> str:

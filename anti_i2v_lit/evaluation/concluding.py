@@ -12,7 +12,6 @@ from typing import Any
 
 from safetensors import safe_open
 
-from anti_i2v_lit.checkpoints import model_digest
 from anti_i2v_lit.evaluation.clip_sets import compare_sets
 from anti_i2v_lit.evaluation.columns import GROUPS
 from anti_i2v_lit.evaluation.facts import (
@@ -30,6 +29,7 @@ from anti_i2v_lit.evaluation.further import Further
 from anti_i2v_lit.evaluation.gathering import Found
 from anti_i2v_lit.evaluation.knowledge import known_pairs, white_box_of
 from anti_i2v_lit.evaluation.matching import Matched
+from anti_i2v_lit.evaluation.model_files import rows_digest
 from anti_i2v_lit.evaluation.outcome import HeatCell, Outcome, WorstCase
 from anti_i2v_lit.evaluation.plan import NOISE, Plan
 from anti_i2v_lit.evaluation.records import PhotoRecord
@@ -216,7 +216,7 @@ def _generator(plan: Plan, label: str, size: tuple[int, int], frames: int) -> Ge
         label=label,
         name=str(node["name"]),
         path=path,
-        model_sha256=model_digest(str(node["name"]), path),
+        model_sha256=rows_digest(str(node["name"]), path),
         view_size=size,
         num_frames=frames,
         settings={name: value for name, value in node.items() if name != "label"},

@@ -7,28 +7,20 @@ the folder of another tool, it is "unknown": a white-box result cannot be exclud
 
 from __future__ import annotations
 
-import filecmp
-import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anti_i2v_lit.checkpoints import (
-    EMBEDDED,
-    PACKAGED,
-    folder_objections,
-    model_digest,
-    packaged_folder,
-)
+from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, folder_objections
 from anti_i2v_lit.checks import did_you_mean
 from anti_i2v_lit.evaluation.facts import knowledge_of
 from anti_i2v_lit.evaluation.matching import BY_BOTH, BY_USER, Matched
+from anti_i2v_lit.evaluation.model_files import are_comparable, share_weights, weight_files
 from anti_i2v_lit.generators import GENERATORS
 
 OTHER = "other"  # a model that is none of those registered here
 ROUND_TRIP = "vae"  # a cloak may be computed through the autoencoder of any model
-_WEIGHT_FILES = {".safetensors", ".ckpt", ".bin", ".pth", ".pt"}
 
 Nodes = Mapping[str, Mapping[str, Any]]
 
@@ -110,8 +102,8 @@ def _check_folder(name: str, path: str) -> None:
 def white_box_of(matched: Matched, generators: Nodes) -> tuple[str, ...]:
     """Generators that computed a folder's cloaks, or may have.
 
-    A surrogate counts if its files are the generator's. One of the generator's class also counts
-    if the files of either are not there to be compared: in doubt nothing is called held-out.
+    A surrogate counts if one of its weight files is the generator's. One of the generator's class
+    also counts if no files are there to be compared: in doubt nothing is called held-out.
     """
     return tuple(label for label, node in generators.items() if took_part(matched.surrogates, node))
 
@@ -127,26 +119,18 @@ def took_part(surrogates: Collection[str], node: Mapping[str, Any]) -> bool:
 
 
 def _may_be(surrogate: str, name: str, path: str) -> bool:
-    """Whether a surrogate, `name:path`, can be the generator of a name and path."""
+    """Whether a surrogate, `name:path`, can be the generator of a name and path.
+
+    One weight file that both have is enough, whatever the other files say. Where none can be
+    compared, models of one class may be the same, and an autoencoder may be anybody's.
+    """
     theirs, _, their_path = surrogate.partition(":")
-    if theirs == ROUND_TRIP:
-        return _may_be_part(Path(their_path).expanduser(), name, path)
-    found, digest = model_digest(theirs, their_path), model_digest(name, path)
-    return found == digest if found and digest else theirs == name
-
-
-def _may_be_part(autoencoder: Path, name: str, path: str) -> bool:
-    """Whether a weight file of an autoencoder is one of a generator's, or nobody can tell."""
-    embedded = path == EMBEDDED and name in PACKAGED
-    folder = packaged_folder(name) if embedded else Path(path).expanduser()
-    theirs, own = _weight_files(autoencoder), _weight_files(folder)
-    if not theirs or not own:
+    given, own = weight_files(theirs, their_path), weight_files(name, path)
+    if share_weights(given, own):
         return True
-    return any(filecmp.cmp(a, b, shallow=False) for a, b in itertools.product(theirs, own))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    return [f for f in sorted(folder.rglob("*")) if f.suffix in _WEIGHT_FILES and f.is_file()]
+    if theirs == ROUND_TRIP:
+        return not (given and own)
+    return theirs == name and not are_comparable(given, own)
 
 
 def known_pairs(matched: Sequence[Matched], generators: Nodes) -> dict[tuple[str, str], str]:

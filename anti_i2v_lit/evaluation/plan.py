@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from anti_i2v_lit.checkpoints import model_digest
 from anti_i2v_lit.checks import check_in
 from anti_i2v_lit.config import digest
 from anti_i2v_lit.data.folder import SourceFile
@@ -20,6 +19,7 @@ from anti_i2v_lit.evaluation.facts import Problem
 from anti_i2v_lit.evaluation.gauntlet import Entry
 from anti_i2v_lit.evaluation.knowledge import with_statements
 from anti_i2v_lit.evaluation.matching import Matched, has_manifest, match
+from anti_i2v_lit.evaluation.model_files import rows_digest
 from anti_i2v_lit.evaluation.places import clean_photos
 from anti_i2v_lit.evaluation.records import Digests, PhotoRecord
 from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
@@ -284,4 +284,4 @@ def _without(node: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _digest_of(node: Mapping[str, Any]) -> str:
-    return model_digest(str(node["name"]), str(node.get("path", "")))
+    return rows_digest(str(node["name"]), str(node.get("path", "")))

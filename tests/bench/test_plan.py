@@ -11,7 +11,9 @@ def test_a_copy_of_the_surrogate_is_white_box_and_another_model_is_not(tmp_path:
     packaged = checkpoint_folder(EMBEDDED, COGVIDEOX)
     copy = shutil.copytree(packaged, tmp_path / "copy")
     other = shutil.copytree(packaged, tmp_path / "other")
-    (other / "model_index.json").write_text("{}")
+    (copy / "model_index.json").write_text("{}")
+    for file in other.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
     plan = TablePlan(
         reference="ours",
         noise=True,

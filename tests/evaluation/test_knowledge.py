@@ -89,6 +89,29 @@ def test_the_same_files_are_the_same_model_whatever_its_class_is_called(tmp_path
     assert [known[g, "ours"] for g in GENERATORS] == [WHITE_BOX, HELD_OUT, HELD_OUT]
 
 
+def test_one_weight_file_is_enough_whatever_the_other_files_say(tmp_path: Path) -> None:
+    copy = shutil.copytree(packaged_folder("cogvideox"), tmp_path / "copy")
+    for file in copy.rglob("*.json"):
+        file.write_text(file.read_text() + "\n")
+    ours = matched("ours", surrogates=(f"cogvideox:{copy}",), told_by="manifest")
+    assert known_pairs([ours], GENERATORS)["mmdit", "ours"] == WHITE_BOX
+    weights = sorted(copy.rglob("*.safetensors"))
+    assert len(weights) > 1
+    for changed in weights[:-1]:
+        changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert known_pairs([ours], GENERATORS)["mmdit", "ours"] == WHITE_BOX
+    weights[-1].write_bytes(b"x")
+    assert known_pairs([ours], GENERATORS)["mmdit", "ours"] == HELD_OUT
+    assert known_pairs([ours], GENERATORS)["unet", "ours"] == HELD_OUT
+
+
+def test_files_of_another_format_cannot_be_compared(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"x")
+    ours = matched("ours", surrogates=(f"cogvideox:{tmp_path}",), told_by="manifest")
+    known = known_pairs([ours], GENERATORS)
+    assert [known[g, "ours"] for g in ("mmdit", "unet")] == [WHITE_BOX, HELD_OUT]
+
+
 def test_an_autoencoder_that_the_loop_ran_is_compared_by_its_weight_files(tmp_path: Path) -> None:
     part = shutil.copytree(packaged_folder("cogvideox") / "vae", tmp_path / "vae")
     other = tmp_path / "other"
