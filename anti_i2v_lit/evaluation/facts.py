@@ -223,6 +223,9 @@ class Counts:
     clips: int
 
 
+NO_COUNTS = Counts(photos=0, prompts=0, seeds=0, clips=0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AbsentMetric:
     """A metric that was asked for and could not be taken: its name, why, and how to get it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anti_i2v_lit.evaluation.facts import (
+    NO_COUNTS,
     AbsentMetric,
     ColumnFacts,
     Counts,
@@ -58,7 +59,8 @@ class NoiseLimit:
         purification: label.
         figure: which figure.
         value: change from the clean clip (negative: less similar) that noise exceeds in at most
-            5 % of clips; NaN where fewer than two clips under noise were judged.
+            the share `noise.quantile` of clips; NaN where fewer than two clips under noise were
+            judged.
         num_clips: clips under noise behind it.
     """
 
@@ -83,6 +85,7 @@ class SummaryRow:
         to_clean: column -> paired difference to the clean photo's clip.
         to_noise: column -> paired difference to noise of equal size; empty for noise itself.
         counts: what stands behind the means.
+        noise_counts: the clips that `to_noise` compares, of which noise may have fewer seeds.
     """
 
     generator: str
@@ -93,6 +96,7 @@ class SummaryRow:
     to_clean: dict[str, Estimate]
     to_noise: dict[str, Estimate]
     counts: Counts
+    noise_counts: Counts = NO_COUNTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,7 @@ class WorstCase:
         tier: of the gauntlet; "all" for every purification of the evaluation.
         purifications: labels in the tier.
         estimates: identity figure -> mean over photos of the photo's highest value in the tier.
-        clean: the same of the clean photos.
+        clean: the clean photos' values, each at the purification that is its cloak's worst.
         share_protected: share of photos that are protected after every one of them.
         share_changed: share of photos whose clips change more than noise's after every one.
         hardest: purification -> number of photos for which it is the worst.
@@ -142,6 +146,7 @@ class HeatCell:
         clean: the same of the clean photos.
         noise: the same under noise of equal size; count 0 where none was judged.
         counts: what was judged; each mean has its own count of photos.
+        noise_counts: what stands behind `noise`.
     """
 
     generator: str
@@ -155,6 +160,7 @@ class HeatCell:
     clean: Estimate
     noise: Estimate
     counts: Counts
+    noise_counts: Counts = NO_COUNTS
 
 
 @dataclass(frozen=True, kw_only=True)

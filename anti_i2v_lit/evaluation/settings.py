@@ -33,7 +33,8 @@ class NoiseSettings:
     Attributes:
         seeds: number of the clips' seeds that are repeated with noise, at most all of them; with
             fewer than two clips under noise (photos x prompts x seeds) nothing is judged.
-        quantile: share of photos, in (0, 0.5], that noise may change more than the limit.
+        quantile: share of single clips under noise, over all photos, prompts and seeds, in
+            (0, 0.5], that may change more than the limit.
     """
 
     seeds: int = 1

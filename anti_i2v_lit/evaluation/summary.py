@@ -15,7 +15,7 @@ from anti_i2v_lit.evaluation.calibration import (
     thresholds,
 )
 from anti_i2v_lit.evaluation.columns import VISIBILITY
-from anti_i2v_lit.evaluation.facts import PROTECTED, WEAKENED
+from anti_i2v_lit.evaluation.facts import NO_COUNTS, PROTECTED, WEAKENED
 from anti_i2v_lit.evaluation.gauntlet import tiers
 from anti_i2v_lit.evaluation.outcome import (
     Curve,
@@ -120,6 +120,7 @@ class Summary:
                 clean=self._estimate(self._trials.clean_means(place, figure)),
                 noise=self._estimate(self._trials.means(noisy, figure)),
                 counts=self._trials.counts(*place),
+                noise_counts=self._trials.counts(*noisy),
             )
 
     def curves(self) -> Iterator[Curve]:
@@ -169,6 +170,7 @@ class Summary:
             to_clean=to_clean,
             to_noise=to_noise,
             counts=self._trials.counts(*place),
+            noise_counts=self._trials.counts_beside(place, NOISE + name) if own else NO_COUNTS,
         )
 
     def _worst_case(
@@ -180,9 +182,10 @@ class Summary:
         for figure in figures:
             sign = -1 if figure == DISTANCE else 1  # the least distance is the worst
             tables = [self._trials.means(place, figure) for place in places]
-            worst[figure] = self._estimate(_extreme(tables, sign, whole))
-            tables = [self._trials.clean_means(place, figure) for place in places]
-            clean[figure] = self._estimate(_extreme(tables, sign, whole))
+            beside = [self._trials.clean_means(place, figure) for place in places]
+            found = _worst_with_clean(tables, beside, sign, whole)
+            worst[figure] = self._estimate({photo: pair[0] for photo, pair in found.items()})
+            clean[figure] = self._estimate({photo: pair[1] for photo, pair in found.items()})
         return WorstCase(
             generator=generator,
             knowledge=self.knowledge(generator, protection),
@@ -259,16 +262,22 @@ class Summary:
         return bootstrap_mean(listed, resamples=settings.resamples, level=settings.level)
 
 
-def _extreme(
-    tables: Sequence[Mapping[str, float]], sign: int, whole: Collection[str]
-) -> dict[str, float]:
-    """Photo -> its worst value over the tables; NaN where one is undefined.
+def _worst_with_clean(
+    tables: Sequence[Mapping[str, float]],
+    clean: Sequence[Mapping[str, float]],
+    sign: int,
+    whole: Collection[str],
+) -> dict[str, tuple[float, float]]:
+    """Photo -> its worst value over the tables, and the clean photo's in that same table.
 
     Only photos with every planned clip: a worst case of some purifications is none of them all.
+    Both are NaN where a value is undefined, since nobody knows then which is the worst.
     """
-    found: dict[str, float] = {}
+    found = {}
     for photo in whole:
         values = [table.get(photo, math.nan) for table in tables]
+        at = max(range(len(values)), key=lambda i: sign * values[i])
         undefined = any(math.isnan(v) for v in values)
-        found[photo] = math.nan if undefined else sign * max(sign * v for v in values)
+        pair = values[at], clean[at].get(photo, math.nan)
+        found[photo] = (math.nan, math.nan) if undefined else pair
     return found

@@ -57,13 +57,12 @@ class Trials:
 
     def counts_of(self, places: Iterable[tuple[str, str, str]]) -> Counts:
         """How much there is at several places together."""
-        found = [result for place in places for result in self.of(*place)]
-        return Counts(
-            photos=len({r.photo for r in found}),
-            prompts=len({r.prompt for r in found}),
-            seeds=len({r.seed for r in found}),
-            clips=len(found),
-        )
+        return _counts([result for place in places for result in self.of(*place)])
+
+    def counts_beside(self, place: tuple[str, str, str], protection: str) -> Counts:
+        """How much of it has a partner of another protection: what differences stand on."""
+        pairs = self._paired(place, protection)
+        return _counts([result for some in pairs.values() for result, _ in some])
 
     def means(self, place: tuple[str, str, str], column: str) -> dict[str, float]:
         """Photo -> mean of a column over its clips; photos without the column left out."""
@@ -160,6 +159,15 @@ def paired_means(pairs: Pairs, column: str) -> tuple[dict[str, float], dict[str,
             defined = [(a, b) for a, b in present if not math.isnan(a - b)]
             own[photo], other[photo] = mean(a for a, _ in defined), mean(b for _, b in defined)
     return own, other
+
+
+def _counts(found: Sequence[Result]) -> Counts:
+    return Counts(
+        photos=len({r.photo for r in found}),
+        prompts=len({r.prompt for r in found}),
+        seeds=len({r.seed for r in found}),
+        clips=len(found),
+    )
 
 
 def _trial(result: Result) -> Trial:

@@ -11,7 +11,7 @@ from anti_i2v_lit.evaluation.plan import CLEAN
 from anti_i2v_lit.evaluation.settings import IdentitySettings
 from anti_i2v_lit.evaluation.store import Result
 from anti_i2v_lit.evaluation.trials import Trials
-from tests.evaluation.rows import JPEG, NONE, PLACES, cloaked, row, summary, surroundings
+from tests.evaluation.rows import JPEG, NONE, PLACES, SEEDS, cloaked, row, summary, surroundings
 
 NAN = math.nan
 
@@ -65,6 +65,35 @@ def test_a_photo_that_no_clean_clip_shows_is_left_out_of_the_share() -> None:
     rows += [r for place in PLACES for r in cloaked("a", (-0.5, -0.5), place)]
     case = worst(rows, {"dlib": 0.4})
     assert case.share_protected.count == 3 and case.share_protected.mean == 0
+
+
+def test_the_clean_value_beside_a_worst_case_is_that_after_the_same_purification() -> None:
+    """Photo a is worst untouched and b after JPEG; clean clips are always better the other way."""
+    values = {"a": {NONE: (0.5, 0.6), JPEG: (0.1, 0.9)}, "b": {NONE: (0.2, 0.8), JPEG: (0.4, 0.3)}}
+    rows = []
+    for photo, places in values.items():
+        for place, (own, clean_value) in places.items():
+            rows += cloaked(photo, (own, own), place)
+            rows += [row(photo, CLEAN, place, seed, clean_value) for seed in SEEDS]
+    case = worst(rows)
+    assert case.estimates["dlib_mean_zero"].mean == pytest.approx((0.5 + 0.4) / 2)
+    assert case.clean["dlib_mean_zero"].mean == pytest.approx((0.6 + 0.3) / 2)
+
+
+def test_differences_to_noise_say_what_stands_behind_them() -> None:
+    made = summary(four_photos())
+    for place in PLACES:
+        found = next(r for r in made.rows() if (r.protection, r.purification) == ("ours", place))
+        photos = 4 if place == NONE else 3
+        assert (found.counts.photos, found.counts.seeds) == (photos, 2)
+        assert found.counts.clips == 2 * photos
+        counts = found.noise_counts
+        assert (counts.photos, counts.prompts, counts.seeds) == (photos, 1, 1)
+        assert counts.clips == found.to_noise["dlib_mean_zero"].count == photos
+        cell = next(c for c in made.heat() if c.purification == place)
+        assert cell.noise_counts.clips == cell.noise.count == 4, "noise of the failed photo too"
+    clean_row = next(r for r in made.rows() if r.protection == CLEAN)
+    assert clean_row.noise_counts.clips == 0
 
 
 def cut(rows: list[Result], **values: object) -> Threshold:

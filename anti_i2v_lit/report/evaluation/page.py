@@ -59,6 +59,7 @@ def write_report(outcome: Outcome, folder: Path, config: ReportSettings | None =
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         heat_style=Markup(heat.heat_style()),
+        coverage=text.coverage(outcome),
         outcome=outcome,
         limits=limits,
         **_above(outcome, limits),

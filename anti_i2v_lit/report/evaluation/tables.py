@@ -23,6 +23,7 @@ class MetricRow:
         to_clean: paired difference to the clean photo's clip; None where there is none.
         to_noise: paired difference to noise of equal size; None where there is none.
         counts: what stands behind the mean.
+        noise_counts: what stands behind `to_noise`.
     """
 
     generator: str
@@ -33,6 +34,7 @@ class MetricRow:
     to_clean: Estimate | None
     to_noise: Estimate | None
     counts: Counts
+    noise_counts: Counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ def _row(row: SummaryRow, column: str) -> MetricRow:
         to_clean=row.to_clean.get(column),
         to_noise=row.to_noise.get(column),
         counts=row.counts,
+        noise_counts=row.noise_counts,
     )
 
 

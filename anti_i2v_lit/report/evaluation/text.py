@@ -14,7 +14,8 @@ from anti_i2v_lit.evaluation.facts import (
     ColumnFacts,
     Counts,
 )
-from anti_i2v_lit.evaluation.statistics import Estimate
+from anti_i2v_lit.evaluation.outcome import Outcome
+from anti_i2v_lit.evaluation.statistics import LEVEL, Estimate
 
 NOT_MEASURED = "–"
 CLEAN = "clean"
@@ -64,6 +65,12 @@ def number(value: float, digits: int = 3) -> str:
 def percent(value: float) -> str:
     """A share in [0, 1] in percent, without decimals."""
     return NOT_MEASURED if math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def coverage(outcome: Outcome) -> str:
+    """The coverage that the intervals were made for, in percent."""
+    given = outcome.settings.get("statistics", {}).get("level", LEVEL)
+    return f"{100 * given:g} %"
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
