@@ -24,7 +24,7 @@ from anti_i2v_lit.evaluation.columns import EMBEDDERS
 from anti_i2v_lit.evaluation.outcome import NoiseLimit, Threshold
 from anti_i2v_lit.evaluation.plan import CLEAN, NOISE
 from anti_i2v_lit.evaluation.settings import EvaluationSettings, IdentitySettings
-from anti_i2v_lit.evaluation.statistics import bootstrap_mean
+from anti_i2v_lit.evaluation.statistics import LEVEL, bootstrap_mean
 from anti_i2v_lit.evaluation.trials import Trials, mean
 
 OTHERS = "others_"
@@ -68,8 +68,13 @@ def equal_error(own: Sequence[float], others: Sequence[float]) -> tuple[float, f
     return cut, float(worst.min())
 
 
-def thresholds(trials: Trials, generator: str, first: str, settings: IdentitySettings,
-               ) -> list[Threshold]:  # fmt: skip
+def thresholds(
+    trials: Trials,
+    generator: str,
+    first: str,
+    settings: IdentitySettings,
+    level: float = LEVEL,
+) -> list[Threshold]:
     """One threshold per face network, from the clean clips of one generator.
 
     Args:
@@ -77,14 +82,21 @@ def thresholds(trials: Trials, generator: str, first: str, settings: IdentitySet
         generator: label.
         first: label of the purification whose clean clips are taken, the gauntlet's first.
         settings: fixed thresholds and fallbacks.
+        level: coverage of the intervals of both means, in (0, 1).
     """
     return [
-        _threshold(trials, generator, first, network, settings) for network in face_networks(trials)
+        _threshold(trials, generator, first, network, settings, level)
+        for network in face_networks(trials)
     ]
 
 
 def _threshold(
-    trials: Trials, generator: str, first: str, network: str, settings: IdentitySettings
+    trials: Trials,
+    generator: str,
+    first: str,
+    network: str,
+    settings: IdentitySettings,
+    level: float,
 ) -> Threshold:
     figure = IDENTITY.format(network)
     rows = [r for r in trials.of(generator, CLEAN, first) if not math.isnan(r.figures[figure])]
@@ -104,8 +116,8 @@ def _threshold(
         figure=figure,
         value=value,
         method=method,
-        own=bootstrap_mean([mean(values) for values in own_by_photo.values()]),
-        others=bootstrap_mean([mean(values) for values in others_by_photo.values()]),
+        own=bootstrap_mean([mean(values) for values in own_by_photo.values()], level=level),
+        others=bootstrap_mean([mean(values) for values in others_by_photo.values()], level=level),
         num_people=people,
         error_rate=error,
     )

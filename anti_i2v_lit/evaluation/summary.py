@@ -68,7 +68,9 @@ class Summary:
         self.thresholds: list[Threshold] = [
             threshold
             for label in self._generators
-            for threshold in thresholds(trials, label, self._labels[0], settings.identity)
+            for threshold in thresholds(
+                trials, label, self._labels[0], settings.identity, settings.statistics.level
+            )
         ]
         self.limits: list[NoiseLimit] = [
             limit for place in self._places() for limit in noise_limits(trials, place, settings)

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from anti_i2v_lit.evaluation.calibration import count_people, thresholds
 from anti_i2v_lit.evaluation.outcome import ALL_TIERS, Threshold, WorstCase
@@ -104,6 +104,14 @@ def cut(rows: list[Result], **values: object) -> Threshold:
 
 def clean(photo: str, value: float, others: tuple[float, ...]) -> Result:
     return row(photo, CLEAN, NONE, 0, value, others=others)
+
+
+def test_means_beside_a_threshold_have_intervals_of_the_coverage_that_is_asked_for() -> None:
+    rows = [clean(n, v, (0.1, 0.1)) for n, v in zip("abcd", (0.5, 0.6, 0.8, 0.9), strict=True)]
+    for level in (0.9, 0.95):
+        (found,) = thresholds(Trials(rows), "g", NONE, IdentitySettings(), level)
+        expected = ttest_1samp([0.5, 0.6, 0.8, 0.9], 0).confidence_interval(level)
+        assert (found.own.low, found.own.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_pictures_of_the_same_person_are_neither_strangers_nor_people() -> None:
