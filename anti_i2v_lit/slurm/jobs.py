@@ -13,8 +13,12 @@ from anti_i2v_lit.slurm.site import Site
 TEMPLATES = Path(__file__).parents[2] / "slurm"
 _SITE_MARK, _SETUP_MARK = "#@SITE@\n", "#@SETUP@\n"
 _DECIDED_BY_SLURM = ("trainer.devices=", "trainer.num_nodes=")
-# Overrides of `cloak` without a section, all others of that form belong to `shard`.
-_CLOAK_WORDS = ("seed=", "strategy=")
+# First parts of the overrides of `cloak`; all other overrides belong to `shard`. They are written
+# out because the settings themselves need torch, which login nodes may lack.
+CLOAK_FIELDS = frozenset(
+    ("seed", "surrogates", "space", "objectives", "attack", "ensemble", "framing", "faces")
+    + ("gate", "reading", "output", "strategy", "trainer")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,12 +200,30 @@ def render(job: Job, site: Site, folder: Path, templates: Path = TEMPLATES) -> s
         raise ValueError(
             f"{path} must hold the lines {_SITE_MARK.strip()} and {_SETUP_MARK.strip()}"
         )
-    output = folder.absolute() / "logs" / job.log_name
-    options = [*site.sbatch_options(), *job.options, f"--output={output}"]
+    options = [*site.sbatch_options(), *job.options, _output(folder, job)]
     directives = "".join(f"#SBATCH {option}\n" for option in options)
     lines = [*site.setup_lines(), *job.setup, f"set -- {shlex.join(job.arguments)}"]
     text = text.replace(_SITE_MARK, directives)
     return text.replace(_SETUP_MARK, "".join(f"{line}\n" for line in lines))
+
+
+def _output(folder: Path, job: Job) -> str:
+    """The option that names the job's output.
+
+    Raises:
+        ValueError: sbatch has no way to write this folder's name.
+    """
+    logs = str(folder.absolute() / "logs")
+    if "\\" in logs or "\n" in logs:
+        raise ValueError(
+            f"{logs!r}: SLURM cannot write output to a folder with a backslash or a line break in "
+            "its name; give another --out"
+        )
+    path = f"{logs.replace('%', '%%')}/{job.log_name}"
+    if all(letter.isalnum() or letter in "/._-%" for letter in path):
+        return f"--output={path}"
+    quoted = path.replace('"', '\\"')
+    return f'--output="{quoted}"'
 
 
 def _layout(nodes: int, site: Site) -> list[str]:
@@ -214,7 +236,7 @@ def _is_override(word: str) -> bool:
 
 
 def _belongs_to_cloak(word: str) -> bool:
-    return "." in word.partition("=")[0] or word.startswith(_CLOAK_WORDS)
+    return word.partition("=")[0].partition(".")[0] in CLOAK_FIELDS
 
 
 def _check_words(words: Sequence[str]) -> None:

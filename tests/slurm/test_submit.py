@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from anti_i2v_lit.cli.main import main
-from anti_i2v_lit.slurm.jobs import Job, chain_jobs, render
+from anti_i2v_lit.settings import Settings
+from anti_i2v_lit.slurm.jobs import CLOAK_FIELDS, Job, chain_jobs, render
 from anti_i2v_lit.slurm.site import Site
 
 
@@ -30,6 +32,35 @@ def test_a_dry_run_needs_no_slurm_and_writes_nothing(capsys: pytest.CaptureFixtu
     assert "set -- 'p-{0..2}.tar' attack.steps=3 --out 'out dir'\n" in shown
     assert "#SBATCH --signal=SIGUSR1@180\n" in shown and "@SITE@" not in shown
     assert not Path("out dir").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "option"),
+    [
+        ("plain", "--output={}/plain/logs/nodes-%j.out"),
+        ("my cloaks", '--output="{}/my cloaks/logs/nodes-%j.out"'),
+        ('a "b" #1', '--output="{}/a \\"b\\" #1/logs/nodes-%j.out"'),
+        ("50%d", "--output={}/50%%d/logs/nodes-%j.out"),
+    ],
+)
+def test_the_folder_of_logs_may_have_any_name(folder: str, option: str) -> None:
+    text = render(Job(template="nodes", arguments=[]), Site(), Path(folder))
+    assert f"#SBATCH {option.format(Path.cwd())}\n" in text
+
+
+def test_a_folder_that_sbatch_cannot_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="backslash"):
+        render(Job(template="nodes", arguments=[]), Site(), Path("a\\b"))
+
+
+def test_in_a_chain_whole_sections_go_to_the_cloak_as_well() -> None:
+    assert {field.name for field in dataclasses.fields(Settings)} == CLOAK_FIELDS
+    words = ["surrogates=[{name: cogvideox}]", "objectives=[{name: irc}]", "space={name: rgb}"]
+    words += ["seed=3", "attack.steps=2", "reading.max_megapixels=300"]
+    own = ["photos", "samples_per_shard=5", "caption_suffix=.txt"]
+    jobs = chain_jobs([*own, *words], Path("out"), Site(), shards=Path("s"), kind="photos", parts=1)
+    assert list(jobs[0].arguments)[:3] == own and not set(words) & set(jobs[0].arguments)
+    assert set(words) < set(jobs[1].arguments) and not set(own) & set(jobs[1].arguments)
 
 
 def test_without_slurm_the_remedy_is_named(capsys: pytest.CaptureFixture[str]) -> None:
