@@ -234,6 +234,23 @@ def test_deep_heif(depth, tmp_path, pixels16, read, rewritten, noise):
     )
 
 
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_grey_heif_of_any_depth(depth, tmp_path, pixels16, read, rewritten, noise):
+    stored = np.ascontiguousarray(pixels16[..., 1] >> (16 - depth))
+    kind, dtype = (f"L;{depth}", np.uint16) if depth > 8 else ("L", np.uint8)
+    image = pillow_heif.from_bytes(
+        mode=kind, size=stored.shape[::-1], data=stored.astype(dtype).tobytes()
+    )
+    image.save(tmp_path / "grey.heic", quality=-1)
+    photo = read(tmp_path / "grey.heic")
+    assert photo.bit_depth == depth and np.array_equal(photo.picture.samples[..., 0], stored)
+    changed = photo.changed(noise(photo.size, 8), 8)
+    again, _ = rewritten(changed)
+    assert (again.bit_depth, again.picture.samples.shape) == (depth, changed.picture.samples.shape)
+    error = np.abs(again.picture.samples.astype(int) - changed.picture.samples).mean()
+    assert error < 2**depth / 80
+
+
 TIFF_KINDS = {
     "plain": {},
     "lzw": {"compression": "lzw"},

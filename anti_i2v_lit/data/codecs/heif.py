@@ -46,6 +46,7 @@ class HeifCodec(Codec):
     def _decode(self, data: bytes) -> Picture:
         image = _primary(data)
         mode, _, suffix = image.mode.partition(";")
+        mode = "L" if mode == "I" else mode  # pillow-heif's name for deep grey
         if mode not in ("L", "RGB", "RGBA"):
             raise PhotoFailure(f"HEIF pixels of kind {image.mode} are not handled")
         depth = int(suffix or 8)
