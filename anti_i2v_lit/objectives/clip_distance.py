@@ -18,7 +18,7 @@ HOW_TO_GET = (
     "CLIP weights are not part of this package. On a machine with a network run "
     "python -c \"import open_clip, torch; m = open_clip.create_model('ViT-B-32', 'openai'); "
     "torch.save(m.state_dict(), 'clip.pt')\", copy the file here and set "
-    "objectives: [{name: clip_distance, weights: PATH, architecture: ViT-B-32-quickgelu}]; "
+    "objectives: [{name: clip_distance, weights: PATH}]; "
     "or take clip_distance out of objectives to do without it"
 )
 
@@ -40,12 +40,14 @@ class ClipDistance(Objective):
             weight: signed factor in the total, no unit; positive keeps the meaning.
             weights: path of a local open_clip checkpoint (.pt, .bin or .safetensors).
             architecture: open_clip's name of the model in that file, or the path of an open_clip
-                model configuration (.json).
+                model configuration (.json). The default is that of OpenAI's ViT-B-32 weights,
+                which were trained with QuickGELU; open_clip's "ViT-B-32" has another activation,
+                loads the same file without a word and gives other features.
         """
 
         weight: float = 1.0
         weights: str = ""
-        architecture: str = "ViT-B-32"
+        architecture: str = "ViT-B-32-quickgelu"
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from anti_i2v_lit.objectives.clip_distance import ClipDistance
+from anti_i2v_lit.objectives.clip_distance import HOW_TO_GET, ClipDistance
 from anti_i2v_lit.surrogates.base import Surrogate
 from anti_i2v_lit.types import Observation
 
@@ -52,6 +52,14 @@ def test_value_equals_open_clip_on_views_of_its_own_size(folder: Path) -> None:
     expected = 1 - torch.nn.functional.cosine_similarity(first, second)
     torch.testing.assert_close(loss, expected)
     assert (loss > 1e-4).all()
+
+
+def test_the_default_architecture_is_that_of_the_recommended_weights() -> None:
+    default = ClipDistance.Config().architecture
+    # What open_clip itself lists for OpenAI's file, and the activation that it was trained with.
+    assert "openai" in open_clip.list_pretrained_tags_by_model(default)
+    assert open_clip.get_model_config(default)["quick_gelu"] is True
+    assert "'openai'" in HOW_TO_GET and "architecture" not in HOW_TO_GET
 
 
 def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
