@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.data.codecs import PHOTO_SUFFIXES
+from anti_i2v_lit.data.codecs import PHOTO_SUFFIXES, REFUSED_SUFFIXES
 from anti_i2v_lit.data.shards.sources import Sample, SampleSource, Unit, files_below, key_of
 
 
@@ -30,7 +30,10 @@ class PhotoFolderConfig:
 
 @final
 class PhotoFolder(SampleSource):
-    """Photos in folders, recursively; bytes, and so metadata and quality, are kept."""
+    """Photos in folders, recursively; bytes, and so metadata and quality, are kept.
+
+    Pictures of formats that are not cloaked are skipped with a reason, not passed over.
+    """
 
     Config = PhotoFolderConfig
     samples_per_unit = 1
@@ -44,15 +47,22 @@ class PhotoFolder(SampleSource):
     def _units(self, given: Path) -> list[Unit]:
         if given.is_file():
             return [Unit(name=given.name, path=given)]
-        return [Unit(name=name, path=given / name) for name in files_below(given, PHOTO_SUFFIXES)]
+        wanted = PHOTO_SUFFIXES | REFUSED_SUFFIXES
+        return [Unit(name=name, path=given / name) for name in files_below(given, wanted)]
 
     def _samples(self, unit: Unit) -> Iterator[Sample]:
+        suffix = unit.path.suffix.lower()
+        if suffix in REFUSED_SUFFIXES:
+            raise PhotoFailure(
+                f"{suffix.lstrip('.').upper()} files are not handled; "
+                "export the photo as JPEG, PNG, WebP, TIFF or HEIC"
+            )
         photo = unit.path.read_bytes()
         if not photo:
             raise PhotoFailure("the file is empty (zero bytes)")
         yield Sample(
             key=key_of(unit.name),
-            suffix=unit.path.suffix.lower().lstrip("."),
+            suffix=suffix.lstrip("."),
             photo=photo,
             caption=self._caption(unit),
             facts={"source_sha256": hashlib.sha256(photo).hexdigest()},

@@ -144,6 +144,14 @@ def test_class_names_are_read_as_words(label: str, words: str) -> None:
     assert class_words(label) == words
 
 
+def test_pictures_that_cannot_be_cloaked_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    for name in ("a.png", "b.GIF", "c.cr2", "notes.txt"):
+        (tmp_path / name).write_bytes(photo_bytes(0))
+    found, skipped = samples_of(build("photos"), tmp_path)
+    assert len(found) == 1 and skipped.keys() == {"b.GIF", "c.cr2"}
+    assert skipped["b.GIF"].startswith("GIF files are not handled; export the photo as JPEG")
+
+
 def test_photos_keep_their_bytes_and_get_stable_keys(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     names = ["a.png", "sub/a.PNG", "ünï.cödé.v2.png", "a.jpg"]
