@@ -17,6 +17,7 @@ from PIL import Image
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.outputs import SHARD_SUFFIX, locate, open_output
 from anti_i2v_lit.archive.row import Row
+from anti_i2v_lit.ops.pixel_limit import without_pixel_limit
 from anti_i2v_lit.tars import DamagedTar, list_tar, open_path, path_exists
 
 _PHOTO_SUFFIXES = frozenset(
@@ -160,7 +161,7 @@ def _against_source(row: Row, output: Path, source: Path) -> Iterable[tuple[str,
     try:
         output_format, output_size = _header(output)
         source_format, source_size = _header(source)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         yield "unreadable", f"{row.output} or its original cannot be opened: {error}"
         return
     if output_size != source_size:
@@ -172,7 +173,8 @@ def _against_source(row: Row, output: Path, source: Path) -> Iterable[tuple[str,
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
     """Format and displayed size (after the orientation tag); decodes no pixels."""
     try:
-        with open_path(path) as stream, Image.open(stream) as image:
+        # Its pixels are counted, not decoded, and the run that wrote it has its own limit.
+        with without_pixel_limit(), open_path(path) as stream, Image.open(stream) as image:
             width, height = image.size
             if image.getexif().get(_ORIENTATION_TAG, 1) in _SWAPPED_ORIENTATIONS:
                 width, height = height, width

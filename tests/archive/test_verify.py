@@ -51,6 +51,12 @@ def test_an_honest_folder_has_no_findings(run):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_photos_over_the_limit_of_pillow_are_looked_at_like_others(run, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert verify(run[1]) == []
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 def test_originals_that_are_gone_are_no_finding(run):
     shutil.rmtree(run[0])
     assert verify(run[1]) == []

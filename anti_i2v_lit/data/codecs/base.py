@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
-from PIL import Image
 
 from anti_i2v_lit.checks import PhotoFailure, check_between, check_in
 from anti_i2v_lit.data.picture import Picture
@@ -137,17 +136,6 @@ class Codec(ABC):
             raise PhotoFailure(
                 f"damaged or truncated {self.format} file ({detail.splitlines()[0][:200]})"
             ) from error
-
-
-@contextmanager
-def without_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's fixed size limit: the configured one was checked on the header before."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def refuse_pillow_mode(mode: str) -> PhotoFailure:

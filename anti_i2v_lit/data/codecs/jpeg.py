@@ -17,7 +17,6 @@ from anti_i2v_lit.data.codecs.base import (
     Codec,
     OutputConfig,
     refuse_pillow_mode,
-    without_pixel_limit,
 )
 from anti_i2v_lit.data.colour_profile import profile_from_icc
 from anti_i2v_lit.data.picture import Picture
@@ -31,6 +30,7 @@ from anti_i2v_lit.data.previews import (
     without_photoshop_thumbnails,
     without_xmp_previews,
 )
+from anti_i2v_lit.ops.pixel_limit import without_pixel_limit
 
 Segment = tuple[int, bytes]  # marker (0xE1 for APP1) and payload
 

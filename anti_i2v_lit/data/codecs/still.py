@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.data.codecs.base import without_pixel_limit
 from anti_i2v_lit.data.colour_profile import profile_from_icc
 from anti_i2v_lit.data.picture import Picture, split_alpha
 from anti_i2v_lit.data.previews import (
@@ -19,6 +18,7 @@ from anti_i2v_lit.data.previews import (
     without_exif_previews,
     without_xmp_previews,
 )
+from anti_i2v_lit.ops.pixel_limit import without_pixel_limit
 
 
 def still_size(data: bytes, kind: str, sequence: str) -> tuple[int, int]:
