@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
+from anti_i2v_lit.archive.members import Members, read_members, record_members
 from anti_i2v_lit.checks import check_at_least
 
 _SHOWN_REFUSALS = 20
@@ -142,15 +143,20 @@ def make_plan(
     )
 
 
-def record_total(folder: Path, photos: Mapping[str, int], expected: Collection[str] = ()) -> None:
-    """Note how many photos there are in all, so that `status` can tell the time left.
+def record_total(
+    folder: Path, keys: Mapping[str, Collection[str]], expected: Collection[str] = ()
+) -> None:
+    """Note which photos there are in all, so that `status` can tell what is left.
 
     Args:
         folder: the output folder.
-        photos: unit of work, such as a shard -> its photos; joins what other runs noted.
+        keys: unit of work, such as a shard -> its photos; joins what other runs noted.
         expected: units that belong to the whole, whoever works on them; joins likewise.
     """
     before = _read_totals(folder)
+    for unit, names in keys.items():
+        record_members(folder, unit, names)
+    photos = {unit: len(set(names)) for unit, names in keys.items()}
     known = _Totals(
         photos={**before.photos, **photos}, expected=before.expected.union(photos, expected)
     )
@@ -163,6 +169,12 @@ def read_total(folder: Path) -> int | None:
     """How many photos all runs so far have in all; None when nobody noted it."""
     known = _read_totals(folder).photos
     return sum(known.values()) if known else None
+
+
+def known_members(folder: Path) -> Members | None:
+    """The photos of all units; None where nobody noted more than their number, or nothing."""
+    units = _read_totals(folder).photos
+    return read_members(folder, units) if units else None
 
 
 def uncounted_units(folder: Path) -> int:

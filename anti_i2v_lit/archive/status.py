@@ -14,8 +14,14 @@ from anti_i2v_lit.archive.files import STATE_FOLDER
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import STATUSES, Ledger
 from anti_i2v_lit.archive.lock import held_by
+from anti_i2v_lit.archive.members import Members
 from anti_i2v_lit.archive.outputs import shard_counts
-from anti_i2v_lit.archive.plan import duration_text, read_total, uncounted_units
+from anti_i2v_lit.archive.plan import (
+    duration_text,
+    known_members,
+    read_total,
+    uncounted_units,
+)
 from anti_i2v_lit.archive.reasons import ReasonGroup, Reasons
 from anti_i2v_lit.archive.row import Row
 from anti_i2v_lit.archive.runs import Owner, Sighting, sightings
@@ -67,7 +73,7 @@ class Status:
 
     Attributes:
         folder: the output folder.
-        counts: status -> number of photos; every status is there.
+        counts: status -> number of photos that belong to the whole; every status is there.
         in_flight: groups with stored progress.
         running: a run holds the folder now.
         owner: who holds or last held it.
@@ -82,6 +88,7 @@ class Status:
         accelerator: what all runs worked on, "cuda" or "cpu"; "device" for a mixture.
         hours_spent: hours of all runs times their devices, loading and lost work included.
         hours_left: the same for the rest, at what a photo took so far; None before the first.
+        strangers: photos with a row that no run's input holds any more: renamed or removed.
     """
 
     folder: Path
@@ -99,6 +106,7 @@ class Status:
     hours_spent: float = 0.0
     hours_left: float | None = None
     uncounted: int = 0
+    strangers: int = 0
 
     @property
     def complete(self) -> bool:
@@ -123,6 +131,8 @@ class Status:
         ]
         if self.uncounted:
             lines.append(f"not begun  {self.uncounted} shards that no run has looked into")
+        if self.strangers:
+            lines.append(f"besides    {self.strangers} photos that are not in the input any more")
         if any(self.shards):
             lines.append(f"shards     {self.shards[0]} written, {self.shards[1]} begun")
         if self.photos_per_hour is not None:
@@ -162,7 +172,7 @@ def status(folder: Path, total: int | None = None) -> Status:
     if not Ledger(folder).path.exists() and not (folder / STATE_FOLDER).exists():
         raise ValueError(f"{folder} holds no manifest; give the --out of a run")
     rows = Ledger(folder).rows()
-    tally = _Tally(rows.values())
+    tally = _Tally(rows.values(), known_members(folder) if total is None else None)
     runs = sightings(folder)
     living = [run for run in runs if run.living]
     total = read_total(folder) if total is None else total
@@ -170,7 +180,7 @@ def status(folder: Path, total: int | None = None) -> Status:
     first = (living or runs[-1:])[:1]
     speed = tally.photos_per_hour(first[0].owner if first else None)
     spent = sum(run.seconds * run.owner.place.devices for run in runs) / 3600
-    remaining = max(0, total - len(rows)) if total is not None else None
+    remaining = max(0, total - len(rows) + tally.strangers) if total is not None else None
     left = None
     if remaining is not None and speed:
         left = remaining / speed * 3600
@@ -190,6 +200,7 @@ def status(folder: Path, total: int | None = None) -> Status:
         hours_spent=spent,
         hours_left=spent / len(rows) * remaining if rows and remaining is not None else None,
         uncounted=uncounted_units(folder),
+        strangers=tally.strangers,
     )
 
 
@@ -228,14 +239,19 @@ class _Tally:
 
     Args:
         rows: the last row of each photo.
+        members: photos that belong to the whole; None: not known, all count.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], members: Members | None) -> None:
         self.counts: Counter[str] = Counter()
+        self.strangers = 0
         self.reasons = Reasons(keys_kept=_SHOWN_KEYS)
         self._times = array("d")
         self._seconds: deque[float] = deque(maxlen=_WINDOW_PHOTOS)
         for row in rows:
+            if members is not None and row.key not in members:
+                self.strangers += 1
+                continue
             self.counts[row.status] += 1
             if row.status != "cloaked":
                 self.reasons.add(row)

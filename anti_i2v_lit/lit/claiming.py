@@ -12,12 +12,11 @@ from anti_i2v_lit.data.folder import Scan
 from anti_i2v_lit.data.shards.reading import shard_name
 
 
-def units_of(found: Scan) -> dict[str, int]:
+def units_of(found: Scan) -> dict[str, set[str]]:
     """Unit -> its photos, good and broken: `portraits-000003.tar`, or "files" for all others."""
-    units = {
-        _unit(shard.shard.name): len(shard.samples) + len(shard.broken) for shard in found.shards
-    }
-    files = len(found.sources) + len(found.broken) - sum(units.values())
+    units = {_unit(shard.shard.name): {*shard.samples, *shard.broken} for shard in found.shards}
+    files = {s.key for s in found.sources} | {key for key, _ in found.broken}
+    files.difference_update(*units.values())
     return {**({FILES: files} if files else {}), **units}
 
 

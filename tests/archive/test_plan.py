@@ -5,6 +5,7 @@ from anti_i2v_lit.archive.plan import (
     Costs,
     bytes_text,
     duration_text,
+    known_members,
     make_plan,
     read_total,
     record_total,
@@ -17,6 +18,10 @@ PHOTOS = [
     Candidate(key="c", format="PNG", size_bytes=3_000_000, pixels=5_000_000),
     Candidate(key="d", format="GIF", size_bytes=5, refusal="animated"),
 ]
+
+
+def photos(shard, count):
+    return [f"{shard}/{number}.jpg" for number in range(count)]
 
 
 def test_a_plan_adds_up():
@@ -63,20 +68,24 @@ def test_units():
 
 def test_the_total_is_kept(tmp_path):
     assert read_total(tmp_path) is None and uncounted_units(tmp_path) == 0
-    record_total(tmp_path, {"a.tar": 3, "b.tar": 2})
-    record_total(tmp_path, {"b.tar": 4})
+    record_total(tmp_path, {"a.tar": photos("a", 3), "b.tar": photos("b", 2)})
+    record_total(tmp_path, {"b.tar": photos("b", 4)})
     assert read_total(tmp_path) == 7 and uncounted_units(tmp_path) == 0
-    record_total(tmp_path, {"a.tar": 3}, ["a.tar", "c.tar", "d.tar"])
+    members = known_members(tmp_path)
+    assert "a/2.jpg" in members and "b/3.jpg" in members
+    assert "a/3.jpg" not in members and "b/4.jpg" not in members
+    record_total(tmp_path, {"a.tar": photos("a", 3)}, ["a.tar", "c.tar", "d.tar"])
     assert read_total(tmp_path) == 7 and uncounted_units(tmp_path) == 2
-    record_total(tmp_path, {"c.tar": 0, "d.tar": 1}, ["d.tar"])
+    record_total(tmp_path, {"c.tar": photos("c", 0), "d.tar": photos("d", 1)}, ["d.tar"])
     assert read_total(tmp_path) == 8 and uncounted_units(tmp_path) == 0
     (tmp_path / ".anti_i2v" / "total.json").write_text("7")
     assert read_total(tmp_path) is None
 
 
 def test_totals_of_earlier_versions_are_read(tmp_path):
-    record_total(tmp_path, {"a.tar": 3})
+    record_total(tmp_path, {"a.tar": photos("a", 3)})
     (tmp_path / ".anti_i2v" / "total.json").write_text('{"photos": {"a.tar": 3, "b.tar": 2}}')
     assert read_total(tmp_path) == 5 and uncounted_units(tmp_path) == 0
-    record_total(tmp_path, {"b.tar": 2}, ["a.tar", "b.tar", "c.tar"])
+    assert known_members(tmp_path) is None, "of b.tar only the number is known"
+    record_total(tmp_path, {"b.tar": photos("b", 2)}, ["a.tar", "b.tar", "c.tar"])
     assert read_total(tmp_path) == 5 and uncounted_units(tmp_path) == 1

@@ -42,7 +42,8 @@ def test_a_run_is_described_while_it_writes(tmp_path):
         ledger.append(Row(key="bad", status="failed", reason="zero bytes"))
         store = InFlightStore(tmp_path)
         store.save(("x", "y"), Progress(tensors={"d": torch.zeros(1)}, facts=FACTS))
-        record_total(tmp_path, {"p-0.tar": 10, "p-1.tar": 6})
+        begun = ["old", "0", "1", "2", "3", "bad", "x", "y", "u", "v"]
+        record_total(tmp_path, {"p-0.tar": begun, "p-1.tar": list("abcdef")})
         two_hours_on = begin.timestamp() + 7200
         os.utime(runs_folder(tmp_path) / f"{claims.owner.token}.json", (two_hours_on,) * 2)
         with ledger.path.open("ab") as stream:
@@ -66,7 +67,7 @@ def test_complete_means_a_row_for_every_photo_and_no_shard_left_to_write(tmp_pat
     ledger = Ledger(tmp_path)
     ledger.append(Row(key="p/a", status="failed", reason="zero bytes"))
     assert not status(tmp_path).complete, "nobody knows how many there are"
-    record_total(tmp_path, {"p.tar": 2})
+    record_total(tmp_path, {"p.tar": ["p/a", "p/b"]})
     assert not status(tmp_path).complete
     ledger.append(Row(key="p/b", status="cloaked", output="p.tar/b.jpg"))
     assert status(tmp_path).complete
@@ -77,13 +78,28 @@ def test_complete_means_a_row_for_every_photo_and_no_shard_left_to_write(tmp_pat
 def test_complete_means_every_shard_of_the_campaign_whoever_works_on_it(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.append(Row(key="p/a", status="cloaked", output="p.tar/a.jpg"))
-    record_total(tmp_path, {"p.tar": 1}, ["p.tar", "q.tar", "r.tar"])
+    record_total(tmp_path, {"p.tar": ["p/a"]}, ["p.tar", "q.tar", "r.tar"])
     found = status(tmp_path)
     assert not found.complete and found.uncounted == 2
     text = found.render()
     assert "recorded   1 of at least 1:" in text and "not begun  2 shards" in text
-    record_total(tmp_path, {"q.tar": 0, "r.tar": 0}, ["p.tar", "q.tar", "r.tar"])
+    record_total(tmp_path, {"q.tar": [], "r.tar": []}, ["p.tar", "q.tar", "r.tar"])
     assert status(tmp_path).complete and "at least" not in status(tmp_path).render()
+
+
+def test_rows_of_photos_that_are_gone_make_nothing_complete(tmp_path):
+    ledger = Ledger(tmp_path)
+    for key in ("old", "\udcff"):
+        ledger.append(Row(key=key, status="cloaked", output="o", seconds=60.0))
+    record_total(tmp_path, {"files": ["new", "\udcff"]})
+    found = status(tmp_path)
+    assert not found.complete and found.seconds_left > 0
+    assert (found.counts["cloaked"], found.strangers) == (1, 1)
+    text = found.render()
+    assert "recorded   1 of 2: 1 cloaked" in text
+    assert "besides    1 photos that are not in the input any more" in text
+    ledger.append(Row(key="new", status="failed", reason="zero bytes"))
+    assert status(tmp_path).complete
 
 
 def test_without_a_start_the_rate_comes_from_the_rows(tmp_path):
