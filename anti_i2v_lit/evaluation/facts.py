@@ -178,6 +178,7 @@ class ProtectedFile:
         figures: visibility, column -> value (psnr in dB, ssim, lpips, ciede2000, ...).
         residual_rms_8bit: root mean square of the change, grey levels.
         counterpart: name of the clean photo framed alike; "" for the photo as it is.
+        coarse_rms_8bit: the change without fine detail, grey levels; see `coarse.py`.
     """
 
     protection: str
@@ -188,6 +189,7 @@ class ProtectedFile:
     figures: dict[str, float]
     residual_rms_8bit: float
     counterpart: str = ""
+    coarse_rms_8bit: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,8 +241,8 @@ class Problem:
     """Something that the reader must know.
 
     Attributes:
-        kind: "swapped", "missing", "unreadable", "ambiguous", "frame", "changed", "unpaired" or
-            "failed".
+        kind: "swapped", "faint", "missing", "unreadable", "ambiguous", "frame", "changed",
+            "unpaired" or "failed".
         protection: name; "" where it concerns the clean photo.
         photo: key; "" where it concerns the whole folder.
         reason: a sentence.

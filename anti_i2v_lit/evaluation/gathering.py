@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from anti_i2v_lit.evaluation.calibration import OTHERS
-from anti_i2v_lit.evaluation.inspection import unlike_the_rest
+from anti_i2v_lit.evaluation.inspection import like_originals
 from anti_i2v_lit.evaluation.plan import CLEAN, Plan
 from anti_i2v_lit.evaluation.records import PhotoRecord, RecordStore
 from anti_i2v_lit.evaluation.store import Result, ResultStore
@@ -66,19 +66,26 @@ def _of_today(record: PhotoRecord, plan: Plan) -> PhotoRecord:
 
 
 def _without_swapped(records: Mapping[str, PhotoRecord], plan: Plan) -> dict[str, PhotoRecord]:
-    """Records in which originals in the place of cloaks, that no manifest tells of, are none."""
+    """Records in which originals in the place of cloaks, that no manifest tells of, are none.
+
+    Files that only look like originals stay cloaks, with a problem.
+    """
     found = dict(records)
     for matched in plan.protections:
-        residuals = {
-            key: record.file(matched.name).residual_rms_8bit
+        changes = {
+            key: record.file(matched.name).coarse_rms_8bit
             for key, record in records.items()
             if matched.name in record.cloaks and matched.pairs[key].row is None
         }
-        for problem in unlike_the_rest(matched.name, residuals):
+        for problem in like_originals(matched.name, changes):
             record = found[problem.photo]
             found[problem.photo] = dataclasses.replace(
                 record,
-                cloaks=tuple(name for name in record.cloaks if name != matched.name),
+                cloaks=tuple(
+                    name
+                    for name in record.cloaks
+                    if name != matched.name or problem.kind != "swapped"
+                ),
                 problems=(*record.problems, problem),
             )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import lpips
 from torch import Tensor
 
 from anti_i2v_lit.checks import PhotoFailure
+from anti_i2v_lit.evaluation.coarse import coarse_change_8bit, other_resizes
 from anti_i2v_lit.evaluation.facts import Problem, ProtectedFile
 from anti_i2v_lit.evaluation.judge import PSNR_OF_EQUAL_DB
 from anti_i2v_lit.evaluation.likeness import ALIKE, CLEAR, REGISTERED, find_frame, likeness
@@ -18,10 +20,9 @@ from anti_i2v_lit.metrics.imperceptibility import measure_change
 from anti_i2v_lit.ops.resize import Box, crop_resize
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
-# What a folder without a manifest holds in place of a cloak may be the original, resized or saved
-# again: it differs from the photo by about a grey level, and far less than the folder's cloaks do.
-FAR_BELOW = 0.2  # share of the folder's median residual
-SMALL_RMS_8BIT = 1.5
+FAR_BELOW = 0.2  # share of the folder's median coarse change
+MOST_OF_COPIES_RMS_8BIT = 3.0  # a folder's strong cloaks make no weak one an original
+LIKE_A_COPY_RMS_8BIT = 1.5
 PSNR_MARGIN_DB = 0.5  # a re-read cloak repeats the manifest's figure to far less than this
 
 
@@ -94,28 +95,37 @@ def inspect(subject: Subject, network: lpips.LPIPS) -> Inspected:
     return Inspected(file=file, problems=tuple(_changes(subject)), is_cloak=True)
 
 
-def unlike_the_rest(protection: str, residuals: Mapping[str, float]) -> list[Problem]:
-    """Files of a folder that hardly differ from their photos, though its other files do.
+def like_originals(protection: str, changes: Mapping[str, float]) -> list[Problem]:
+    """Files of a folder without a manifest that may be originals, saved again or resized.
+
+    One that differs from its photo far less than the folder's files usually do is "swapped": no
+    cloak. Else one whose coarse change is as small as a copy's is "faint": that it is a weak cloak
+    cannot be ruled out, so it is told and judged.
 
     Args:
         protection: name.
-        residuals: key of a photo -> root mean square of its file's change, grey levels.
+        changes: key of a photo -> its file's coarse change, grey levels; NaN where unknown.
     """
-    if not residuals:
-        return []
-    usual = statistics.median(residuals.values())
-    return [
-        Problem(
-            kind="swapped",
-            protection=protection,
-            photo=key,
-            reason=f"it differs from the photo by {residual:.2f} grey levels (root mean square), "
-            f"the files of the folder by {usual:.2f} (median): the original, resized or saved "
-            "again, seems to lie in its place",
-        )
-        for key, residual in residuals.items()
-        if residual < min(SMALL_RMS_8BIT, FAR_BELOW * usual)
-    ]
+    known = {key: change for key, change in changes.items() if not math.isnan(change)}
+    usual = statistics.median(known.values()) if known else 0.0
+    found = []
+    for key, change in known.items():
+        if change < min(MOST_OF_COPIES_RMS_8BIT, FAR_BELOW * usual):
+            kind, reason = "swapped", (
+                f"its coarse change is {change:.2f} grey levels (root mean square), that of the "
+                f"folder's files {usual:.2f} (median): the original, resized or saved again, seems "
+                "to lie in its place"
+            )  # fmt: skip
+        elif change < LIKE_A_COPY_RMS_8BIT:
+            kind, reason = "faint", (
+                f"it looks like the original, resized or saved again: its coarse change is "
+                f"{change:.2f} grey levels (root mean square), as of a copy; a cloak would be as "
+                "weak as that"
+            )  # fmt: skip
+        else:
+            continue
+        found.append(Problem(kind=kind, protection=protection, photo=key, reason=reason))
+    return found
 
 
 def framed(photo: Tensor, box: Box, protected: Tensor) -> Tensor:
@@ -183,8 +193,17 @@ def _measured(subject: Subject, box: Box, reference: Tensor, network: lpips.LPIP
         pairing=subject.pair.how,
         figures=figures,
         residual_rms_8bit=255 * change,
+        coarse_rms_8bit=_coarse(subject, box, reference),
         counterpart=frame_name(box, size, (subject.photo.shape[-2], subject.photo.shape[-1])),
     )
+
+
+def _coarse(subject: Subject, box: Box, reference: Tensor) -> float:
+    """The file's coarse change against the photo, resized as other programs do where it is."""
+    references = [reference]
+    if box == WHOLE and reference is not subject.photo:
+        references += other_resizes(subject.photo, (reference.shape[-2], reference.shape[-1]))
+    return min(coarse_change_8bit(subject.protected, other) for other in references)
 
 
 def _by_pixels(subject: Subject, file: ProtectedFile) -> str:

@@ -27,7 +27,7 @@ from anti_i2v_lit.evaluation.settings import EvaluationSettings, labelled
 CLEAN = "clean"
 NOISE = "noise like "
 VERSION = 5  # raise it when a figure's definition changes, so that kept results are not reused
-RECORD_VERSION = 4  # the same of what is known of a photo
+RECORD_VERSION = 5  # the same of what is known of a photo
 
 
 @dataclass(frozen=True, kw_only=True)

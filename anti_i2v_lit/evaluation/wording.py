@@ -52,7 +52,7 @@ def definition(plan: Plan, thresholds: Sequence[Threshold]) -> tuple[str, ...]:
 
 
 def headline(outcome: Outcome) -> tuple[str, ...]:
-    """The result in a few sentences, in the order of `KNOWLEDGE`; swapped files before all."""
+    """The result in a few sentences, in the order of `KNOWLEDGE`; what may be no cloak is first."""
     found, pairs = [], {p.name: p.num_pairs for p in outcome.protections}
     for case in outcome.worst:
         if case.tier != ALL_TIERS:
@@ -76,6 +76,15 @@ def headline(outcome: Outcome) -> tuple[str, ...]:
             0,
             f"{len(swapped)} file(s) are not cloaks of their photos: "
             + "; ".join(f"{p.photo} ({p.reason})" for p in swapped[:5]),
+        )
+    faint = [p for p in outcome.problems if p.kind == "faint"]
+    if faint:
+        found.insert(
+            0,
+            f"{len(faint)} file(s) look like the originals, resized or saved again, and were "
+            "judged as cloaks: "
+            + ", ".join(p.photo for p in faint[:5])
+            + ("." if len(faint) < 6 else "…"),
         )
     return tuple(found)
 

@@ -1,20 +1,26 @@
 """Whole evaluations of folders that are not as tidy as one would like."""
 
 import dataclasses
+import io
 import json
+import math
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
+from skimage.data import astronaut
 
+from anti_i2v_lit.evaluation.coarse import coarse_change_8bit, other_resizes
 from anti_i2v_lit.evaluation.export import write_rows
 from anti_i2v_lit.evaluation.facts import NOT_A_CLOAK
 from anti_i2v_lit.evaluation.gathering import gather
-from anti_i2v_lit.evaluation.inspection import unlike_the_rest
+from anti_i2v_lit.evaluation.inspection import LIKE_A_COPY_RMS_8BIT, WHOLE, framed, like_originals
 from anti_i2v_lit.evaluation.outcome_file import read_outcome, write_outcome
 from anti_i2v_lit.report.evaluation import write_report, write_tensorboard
 from tests.evaluation.fakes import write_noisy, write_photos
@@ -53,12 +59,76 @@ def test_names_need_not_be_utf_8(folders, monkeypatch) -> None:
     write_tensorboard(outcome, out)
 
 
-@pytest.mark.parametrize(("odd", "expected"), [(0.9, ["c"]), (1.2, []), (5.0, [])])
-def test_a_residual_far_below_the_others_is_told(odd: float, expected: list[str]) -> None:
-    found = unlike_the_rest("ours", {"a": 5.0, "b": 5.0, "c": odd})
-    assert [problem.photo for problem in found] == expected
-    assert unlike_the_rest("ours", {"a": 10.0, "b": 10.0, "c": 1.6}) == []
-    assert unlike_the_rest("ours", {"a": 0.5}) == [], "all cloaks are as faint"
+@pytest.mark.parametrize(
+    ("changes", "swapped", "faint"),
+    [
+        ({"a": 5.0, "b": 5.0, "c": 0.9}, "c", ""),
+        ({"a": 5.0, "b": 5.0, "c": 1.2}, "", "c"),
+        ({"a": 5.0, "b": 5.0, "c": 1.6}, "", ""),
+        ({"a": 12.5, "b": 12.5, "c": 2.4}, "c", ""),
+        ({"a": 40.0, "b": 40.0, "c": 3.1}, "", ""),
+        ({"a": 0.5, "b": 0.5, "c": 0.5, "d": 8.0}, "", "abc"),
+        ({"a": 0.4}, "", "a"),
+        ({"a": math.nan, "b": 9.0}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_what_changes_as_little_as_a_copy_is_told(
+    changes: dict[str, float], swapped: str, faint: str
+) -> None:
+    found = like_originals("ours", changes)
+    assert "".join(p.photo for p in found if p.kind == "swapped") == swapped
+    assert "".join(p.photo for p in found if p.kind == "faint") == faint
+    assert all(p.fails for p in found)
+
+
+def saved(photo: Image.Image, **options: object) -> Image.Image:
+    stream = io.BytesIO()
+    photo.save(stream, **options)
+    return Image.open(stream)
+
+
+def copies() -> dict[str, Image.Image]:
+    """A photo as other programs save and resize it: Pillow and OpenCV."""
+    photo = Image.fromarray(astronaut())
+    cubic = cv2.resize(astronaut(), None, fx=0.6, fy=0.6, interpolation=cv2.INTER_CUBIC)
+    return {
+        "jpeg": saved(photo, format="JPEG", quality=75),
+        "webp": saved(photo, format="WEBP", quality=80),
+        "half": photo.resize((256, 256), Image.Resampling.BILINEAR),
+        "nearest": photo.resize((256, 256), Image.Resampling.NEAREST),
+        "larger": photo.resize((768, 768), Image.Resampling.LANCZOS),
+        "opencv": Image.fromarray(cubic),
+    }
+
+
+@pytest.mark.parametrize("name", copies())
+def test_copies_change_less_than_weak_cloaks(name: str) -> None:
+    photo = torch.from_numpy(astronaut()).permute(2, 0, 1) / 255
+    copy = torch.from_numpy(np.array(copies()[name])).permute(2, 0, 1) / 255
+    size = (copy.shape[-2], copy.shape[-1])
+    references = [framed(photo, WHOLE, copy), *other_resizes(photo, size)]
+    change = min(coarse_change_8bit(copy, reference) for reference in references)
+    assert change < LIKE_A_COPY_RMS_8BIT
+    waves = np.random.default_rng(0).standard_normal((3, 32, 32)).astype(np.float32)
+    weak = np.stack([np.asarray(Image.fromarray(wave).resize(size[::-1])) for wave in waves])
+    weak *= 4 / np.sqrt((weak**2).mean())  # four grey levels, as a budget of 4 leaves at most
+    assert coarse_change_8bit(copy + torch.from_numpy(weak) / 255, copy) > LIKE_A_COPY_RMS_8BIT
+
+
+def test_a_folder_of_originals_saved_again_is_told_and_judged(folders, monkeypatch) -> None:
+    for path in (folders / "ours").iterdir():
+        pixels = np.asarray(Image.open(folders / "photos" / path.name)).astype(int)
+        again = np.where(pixels > 128, pixels - 1, pixels + 1).astype(np.uint8)
+        Image.fromarray(again).save(path)
+    outcome = whole(folders, monkeypatch, **SMALL).outcome()
+    assert outcome.exit_code == 2 and outcome.complete
+    assert [(p.kind, p.photo) for p in outcome.problems] == [
+        ("faint", f"photo{number}.png") for number in range(3)
+    ]
+    assert outcome.headline[0].startswith("3 file(s) look like the originals")
+    assert all(v.generator or v.verdict != NOT_A_CLOAK for p in outcome.photos for v in p.verdicts)
+    assert {row.counts.photos for row in outcome.summary if row.protection == "ours"} == {3}
 
 
 def test_an_original_that_was_saved_again_is_no_cloak(folders, monkeypatch) -> None:

@@ -43,6 +43,7 @@ CURVE_TITLES = {
 }
 KINDS = {
     "swapped": "Not a cloak: the original, or a copy of it, lies in its place",
+    "faint": "Looks like the original, resized or saved again; judged as a cloak",
     "missing": "No protected file",
     "unreadable": "Cannot be read",
     "ambiguous": "Several files fit one photo",
