@@ -14,6 +14,7 @@ from anti_i2v_lit.data.photo import DecodedPhoto
 
 # Samples before and after, view, residual and their temporaries, measured on 12 megapixels.
 _BYTES_PER_PIXEL = 60
+_MIN_SIDE_PX = 11
 
 
 @dataclass(kw_only=True)
@@ -40,7 +41,8 @@ def read_photo(source: SourceFile, config: ReadingConfig) -> DecodedPhoto:
 
     Raises:
         PhotoFailure: with a reason for its owner: unreadable, empty, damaged, truncated, too
-            large, animated, named as another format than it is, or of a kind not handled.
+            small or too large, animated, named as another format than it is, or of a kind not
+            handled.
     """
     data, caption = _content_of(source, config)
     codec = CODECS.load(_format_of(source, data))()
@@ -107,6 +109,11 @@ def _advice(found: str) -> str:
 
 
 def _check_size(width: int, height: int, config: ReadingConfig) -> None:
+    if min(width, height) < _MIN_SIDE_PX:
+        raise PhotoFailure(
+            f"{width} x {height} pixels: under {_MIN_SIDE_PX} pixels a side the visibility of a "
+            "cloak cannot be measured (SSIM compares windows of that size)"
+        )
     pixels = width * height
     if pixels > config.max_megapixels * 1e6:
         raise PhotoFailure(

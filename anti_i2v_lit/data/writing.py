@@ -15,8 +15,16 @@ from anti_i2v_lit.data.codecs import CODECS
 from anti_i2v_lit.data.codecs.base import OutputConfig
 from anti_i2v_lit.data.codecs.png import Chunk, encode_png
 from anti_i2v_lit.data.photo import DecodedPhoto
+from anti_i2v_lit.tars import holder
 
-__all__ = ["OutputConfig", "encode_photo", "output_names", "remove_partials", "write_photo"]
+__all__ = [
+    "OutputConfig",
+    "encode_photo",
+    "member_name",
+    "output_names",
+    "remove_partials",
+    "write_photo",
+]
 
 _PARTIAL_PREFIX, _PARTIAL_SUFFIX = ".anti-i2v-", ".partial"
 
@@ -24,7 +32,9 @@ _PARTIAL_PREFIX, _PARTIAL_SUFFIX = ".anti-i2v-", ".partial"
 def write_photo(photo: DecodedPhoto, path: Path, config: OutputConfig) -> str:
     """Write a photo: temporary name in the same folder, fsync, rename, fsync of the folder.
 
-    Killed at any instruction, this leaves the old file, no file or the whole new file.
+    Killed at any instruction, this leaves the old file, no file or the whole new file. Who may
+    read the original may read the cloak: it has the original's mode, without execution, and its
+    owner may always write it.
 
     Returns:
         SHA-256 of the written file, hex.
@@ -38,7 +48,7 @@ def write_photo(photo: DecodedPhoto, path: Path, config: OutputConfig) -> str:
     data = encode_photo(photo, config)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_durably(path, data)
+        _replace_durably(path, data, _mode_like(photo.path))
     except OSError as error:
         raise PhotoFailure(f"cannot write {path}: {error.strerror or error}") from error
     return hashlib.sha256(data).hexdigest()
@@ -81,6 +91,16 @@ def output_names(keys: Sequence[str], config: OutputConfig) -> dict[str, str]:
     return names
 
 
+def member_name(key: str, config: OutputConfig) -> str:
+    """Relative name of the cloak of a shard's photo: with "png", "p/a.jpg" becomes "p/a.png".
+
+    The first dot of a member's name ends the name of its sample, which has one photo.
+    """
+    if config.format == "same":
+        return key
+    return PurePosixPath(key).with_suffix(".png").as_posix()
+
+
 def remove_partials(folder: Path) -> int:
     """Delete unfinished files that killed runs left below a folder; returns how many.
 
@@ -92,12 +112,25 @@ def remove_partials(folder: Path) -> int:
     return len(found)
 
 
-def _replace_durably(path: Path, data: bytes) -> None:
+def _mode_like(original: Path) -> int | None:
+    """Permissions for a cloak; None, the process' own, where the original cannot be asked."""
+    try:
+        place = holder(original)
+        return ((place[0] if place else original).stat().st_mode & 0o666) | 0o600
+    except (OSError, ValueError):
+        return None
+
+
+def _replace_durably(path: Path, data: bytes, mode: int | None = None) -> None:
     # the name is short and random: long photo names have no room for an addition
     partial = path.parent / f"{_PARTIAL_PREFIX}{secrets.token_hex(8)}{_PARTIAL_SUFFIX}"
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        start = 0o666 if mode is None else 0o600
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, start)
         with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                with contextlib.suppress(OSError):  # file systems without permissions
+                    os.chmod(partial, mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

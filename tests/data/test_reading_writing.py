@@ -20,7 +20,16 @@ from anti_i2v_lit.data.codecs.png import assembled
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.data.memory import available_memory_bytes
 from anti_i2v_lit.data.reading import ReadingConfig, read_photo
-from anti_i2v_lit.data.writing import OutputConfig, output_names, remove_partials, write_photo
+from anti_i2v_lit.data.shards.listing import list_shard
+from anti_i2v_lit.data.shards.reading import ForwardReader, open_shard
+from anti_i2v_lit.data.writing import (
+    OutputConfig,
+    member_name,
+    output_names,
+    remove_partials,
+    write_photo,
+)
+from anti_i2v_lit.tars import write_tar
 
 ODD_COUNT = 60
 
@@ -260,6 +269,33 @@ def test_output_names():
     assert list(named.values()) == ["a.jpg.png", "a.png", "b/c.TIF.png"]
     with pytest.raises(ValueError, match="both be written"):
         output_names(["a.jpg", "a.jpg.png"], OutputConfig(format="png"))
+
+
+def test_members_written_as_png_are_read_again_as_photos(tmp_path):
+    assert member_name("p/sub/a.jpg", OutputConfig()) == "p/sub/a.jpg"
+    names = [member_name(f"p/{n}", OutputConfig(format="png")) for n in ("a.JPG", "b.png")]
+    write_tar(tmp_path / "p.tar", [(name.partition("/")[2], b"x") for name in names])
+    found = list_shard(open_shard(str(tmp_path / "p.tar"), ForwardReader()), {".png"})
+    assert list(found.samples) == ["p/a.png", "p/b.png"] and not found.broken
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, 0o600), (0o444, 0o644), (0o777, 0o666)])
+def test_who_may_not_read_the_original_may_not_read_the_cloak(
+    tmp_path, pixels, read, mode, expected
+):
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    (tmp_path / "p.png").chmod(mode)
+    write_photo(read(tmp_path / "p.png"), tmp_path / "out" / "p.png", OutputConfig())
+    assert (tmp_path / "out" / "p.png").stat().st_mode & 0o777 == expected
+
+
+@pytest.mark.parametrize("size", [(10, 40), (40, 10)])
+def test_photos_too_small_to_be_judged_are_refused_before_any_step(tmp_path, read, size):
+    Image.new("RGB", size).save(tmp_path / "p.png")
+    with pytest.raises(PhotoFailure, match="under 11 pixels a side"):
+        read(tmp_path / "p.png")
+    Image.new("RGB", (11, 11)).save(tmp_path / "p.png")
+    assert read(tmp_path / "p.png").size == (11, 11)
 
 
 def _die_in(call: str, path: Path) -> None:
