@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -113,6 +114,15 @@ class Ledger:
         """
         there = OutputsThere(self._folder)
         return {key for key, output in self.rows().cloaks() if output in there}
+
+    def outputs(self) -> set[str]:
+        """Return the outputs that any line names, also one that a later line replaced."""
+        try:
+            with self._path.open("rb") as stream:
+                lines = [json.loads(line) for line in stream if line.endswith(b"\n")]
+        except FileNotFoundError:
+            return set()
+        return {line["output"] for line in lines if line.get("output")}
 
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk; see `add`."""

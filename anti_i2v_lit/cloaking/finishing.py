@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from anti_i2v_lit.data.folder import SourceFile
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.data.photo import DecodedPhoto
 from anti_i2v_lit.data.reading import ReadingConfig, read_photo
-from anti_i2v_lit.data.writing import OutputConfig, output_names, write_photo
+from anti_i2v_lit.data.writing import OutputConfig, write_photo
 from anti_i2v_lit.metrics.imperceptibility import measure_change
 from anti_i2v_lit.ops.jpeg import jpeg_saved
 from anti_i2v_lit.ops.resize import resize
@@ -56,6 +57,8 @@ class Finisher:
         output: how files are written.
         out: folder of the cloaks.
         staging: folder on the same file system for files that are not judged yet.
+        check: called with key and path just before a file is put in place; raises PhotoFailure
+            if something that is not the photo's cloak lies there.
     """
 
     def __init__(
@@ -68,10 +71,11 @@ class Finisher:
         output: OutputConfig,
         out: Path,
         staging: Path,
+        check: Callable[[str, Path], None],
     ) -> None:
         self.loop, self.framing, self.gate = loop, framing, gate
         self.reading, self.output = reading, output
-        self.out, self.staging = out, staging
+        self.out, self.staging, self.check = out, staging, check
         self.lpips = load_lpips()
 
     @torch.no_grad()
@@ -82,16 +86,21 @@ class Finisher:
         return photo.changed(full, job.budget_8bit)
 
     @torch.no_grad()
-    def finish(self, job: PhotoJob, source: SourceFile, photo: DecodedPhoto) -> Verdict:
+    def finish(self, job: PhotoJob, photo: DecodedPhoto, name: str) -> Verdict:
         """Write the cloak, judge the written file, and put it in place if it passes.
+
+        Args:
+            job: with its steps taken.
+            photo: as it was read.
+            name: of the cloak, relative to the folder of cloaks.
 
         Raises:
             PhotoFailure: the cloak equals the photo, the written file cannot be read back or put
                 in place, or memory is short.
         """
-        name = output_names([job.key], self.output)[job.key]
         try:
-            return self._judged(job, photo, name)
+            with memory_errors():
+                return self._judged(job, photo, name)
         except OSError as error:
             raise PhotoFailure(f"cannot write {name}: {error}") from error
         except MemoryError as error:
@@ -101,7 +110,8 @@ class Finisher:
         staged = self.staging / name
         try:
             try:
-                sha256, figures, pictures = self._written(job, photo, staged, name)
+                with memory_errors():
+                    sha256, figures, pictures = self._written(job, photo, staged, name)
             except (PhotoFailure, OSError, MemoryError):
                 self.loop.judge_all(job, [])  # other ranks wait for the pictures
                 raise
@@ -109,6 +119,7 @@ class Finisher:
             figures.update(_loss_figures(judged))
             complaints = self.gate.complaints(figures)
             if not complaints:
+                self.check(job.key, self.out / name)
                 publish(staged, self.out / name)
         finally:
             staged.unlink(missing_ok=True)
@@ -171,12 +182,32 @@ def share_kept(residual: Tensor, after: Tensor) -> float:
     return float((residual.double() * after.double()).sum()) / energy if energy > 0 else 0.0
 
 
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise MemoryError where torch, which has other names for it, runs out of memory."""
+    try:
+        yield
+    except RuntimeError as error:
+        on_cpu = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+        if on_cpu or isinstance(error, torch.OutOfMemoryError):
+            raise MemoryError(str(error).splitlines()[0]) from error
+        raise
+
+
 def publish(staged: Path, final: Path) -> None:
-    """Rename a complete, synced file to its final name and sync the folder."""
+    """Rename a complete, synced file to its final name and sync the folder.
+
+    Raises:
+        OSError: nothing is left under the final name, as the photo will get no row that names it.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged, final)
-    descriptor = os.open(final.parent, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        final.unlink(missing_ok=True)
+        raise

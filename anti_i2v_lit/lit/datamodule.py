@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from anti_i2v_lit.archive.changes import mtime_ns, possibly_changed
+from anti_i2v_lit.archive.changes import mtime_ns
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.checks import PhotoFailure
@@ -21,8 +21,9 @@ from anti_i2v_lit.data.faces import Face, FaceDetector
 from anti_i2v_lit.data.folder import Scan, SourceFile, scan
 from anti_i2v_lit.data.photo import DecodedPhoto
 from anti_i2v_lit.data.reading import read_photo
-from anti_i2v_lit.data.shards.reading import StreamShard
+from anti_i2v_lit.data.writing import output_names
 from anti_i2v_lit.lit.dealing import deal, plan_all, plan_groups
+from anti_i2v_lit.lit.finished import finished_and_changed, is_stream
 from anti_i2v_lit.lit.placement import Placement, placement_of
 from anti_i2v_lit.settings import Settings
 from anti_i2v_lit.slurm.signals import REQUEST
@@ -97,6 +98,9 @@ class GroupStream(IterableDataset[WorkGroup]):
         self.groups, self.finished = tuple(groups), finished
         self.settled = settled
         self.stop_requested = False
+        # key -> reason; filled by the writer, which knows the names of the cloaks.
+        self.blocked: Mapping[str, str] = {}
+        self._place, self._current = 0, WorkGroup(keys=())
         self.peers: Peers = Alone()
         self._detector: FaceDetector | None = None
 
@@ -107,12 +111,23 @@ class GroupStream(IterableDataset[WorkGroup]):
             for position in range(len(self.groups)):
                 assert ahead is not None
                 group = ahead.result()
+                self._place, self._current = position, group
                 if position + 1 < len(self.groups):
                     ahead = reader.submit(self.load, self.groups[position + 1])
                 while not group.done:
                     if self._stopping():
                         return
                     yield group
+
+    @property
+    def left(self) -> int:
+        """Groups that are not done."""
+        return len(self.groups) - self._place - (1 if self._current.done else 0)
+
+    def todo(self) -> list[SourceFile]:
+        """The photos that this rank reads and that need work."""
+        keys = (key for group in self.groups for key in group)
+        return [self.sources[k] for k in keys if k in self.sources and k not in self.finished]
 
     def _stopping(self) -> bool:
         """Whether any of the ranks that share these photos was asked to stop."""
@@ -127,7 +142,7 @@ class GroupStream(IterableDataset[WorkGroup]):
         """
         for key in (key for group in self.groups for key in group):
             source = self.sources.get(key)
-            if source is None or key in self.finished or _is_stream(source):
+            if source is None or key in self.finished or is_stream(source):
                 continue
             try:
                 yield "" if source.sample is None else source.sample.caption()
@@ -141,8 +156,11 @@ class GroupStream(IterableDataset[WorkGroup]):
             if key in self.finished or key not in self.sources:
                 continue
             source = self.sources[key]
+            if key in self.blocked:
+                group.failures[key] = (str(source.path), self.blocked[key])
+                continue
             # Before it is read: what replaces it from now on has another time.
-            changed = None if _is_stream(source) else mtime_ns(source.path)
+            changed = None if is_stream(source) else mtime_ns(source.path)
             try:
                 decoded = read_photo(source, self.settings.reading)
                 if decoded.source_sha256 == self.settled.get(key):
@@ -176,13 +194,15 @@ class PhotoDataModule(pl.LightningDataModule):
         out: folder of the cloaks.
 
     Raises:
-        ValueError: nothing found, or `out` inside an input folder.
+        ValueError: nothing found, `out` inside an input folder, or two photos whose cloaks would
+            have one name.
     """
 
     def __init__(self, settings: Settings, *, photos: Sequence[str], out: Path | str) -> None:
         super().__init__()
         self.settings, self.out = settings, Path(out)
         self.requested: Scan = scan([str(p) for p in photos], self.out)
+        output_names([source.key for source in self.requested.sources], settings.output)
         self.scanned: Scan = self.requested  # what this run does of it
         self.stream: GroupStream | None = None
 
@@ -219,11 +239,8 @@ class PhotoDataModule(pl.LightningDataModule):
     ) -> tuple[list[tuple[str, ...]], set[str], dict[str, str]]:
         """Groups to do, keys that need no work, and what `GroupStream` calls settled."""
         ledger, store = Ledger(self.out), InFlightStore(self.out)
-        rows, finished = ledger.rows(), ledger.finished()
-        # A pipe or URL cannot be asked when it changed.
-        places = {k: s.path for k, s in sources.items() if k in finished and not _is_stream(s)}
-        changed = possibly_changed(rows, places)
-        finished -= changed
+        rows = ledger.rows()
+        finished, changed = finished_and_changed(ledger, sources)
         refused = {key for key, row in rows.items() if row.status == "refused"}
         settled = {key: rows[key].source_sha256 for key in changed | refused}
         in_flight = store.groups()
@@ -246,7 +263,3 @@ class PhotoDataModule(pl.LightningDataModule):
         """Leave a group as it is: photos stay on the CPU, the module places the canvases."""
         del device, dataloader_idx
         return batch
-
-
-def _is_stream(source: SourceFile) -> bool:
-    return source.sample is not None and isinstance(source.sample.shard, StreamShard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from anti_i2v_lit.cloaking.optimiser import SignDescent
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.data.framing import Framing
 from anti_i2v_lit.data.reading import read_photo
+from anti_i2v_lit.lit.finished import finished_and_changed
 from anti_i2v_lit.lit.placement import placement_in
 from anti_i2v_lit.lit.sharded import check_sharding, is_sharded
 from anti_i2v_lit.settings import Settings
@@ -46,9 +47,10 @@ def plan(
         ValueError: nothing found, or `out` inside an input.
     """
     found = scan([str(p) for p in photos], out)
-    candidates = [_candidate(source, settings) for source in found.sources]
+    digests: dict[str, str] = {}
+    candidates = [_candidate(source, settings, digests) for source in found.sources]
     candidates += [Candidate(key=key, refusal=reason) for key, reason in found.broken]
-    finished = Ledger(out).finished() if out.is_dir() else set()
+    finished = _finished(out, found.sources, digests) if out.is_dir() else set()
     refused = {c.key for c in candidates if c.refusal}
     todo = [s for s in found.sources if s.key not in refused and s.key not in finished]
     seconds = 0.0
@@ -68,11 +70,21 @@ def plan(
     return make_plan(candidates, finished, costs, free_bytes)
 
 
-def _candidate(source: SourceFile, settings: Settings) -> Candidate:
+def _finished(out: Path, sources: Sequence[SourceFile], digests: Mapping[str, str]) -> set[str]:
+    """Keys that need no work; an original that was only touched needs none either."""
+    ledger = Ledger(out)
+    finished, changed = finished_and_changed(ledger, {source.key: source for source in sources})
+    rows = ledger.rows()
+    return finished | {k for k in changed if digests.get(k) == rows[k].source_sha256}
+
+
+def _candidate(source: SourceFile, settings: Settings, digests: dict[str, str]) -> Candidate:
+    """What a run would make of a photo; notes the SHA-256 of one that can be read."""
     try:
         decoded = read_photo(source, settings.reading)
     except PhotoFailure as failure:
         return Candidate(key=source.key, refusal=str(failure))
+    digests[source.key] = decoded.source_sha256
     height, width = decoded.size
     return Candidate(
         key=source.key,

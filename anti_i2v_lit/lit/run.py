@@ -21,6 +21,7 @@ from anti_i2v_lit.lit.claiming import names_of_units, restricted, units_of
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.cluster import cluster_options, workplace
 from anti_i2v_lit.lit.datamodule import PhotoDataModule
+from anti_i2v_lit.lit.finished import finished_and_changed
 from anti_i2v_lit.lit.launching import say_what_was_lost
 from anti_i2v_lit.lit.placement import placement_of
 from anti_i2v_lit.lit.plugins import objects
@@ -187,7 +188,14 @@ def exit_code(folder: Path, data: PhotoDataModule) -> int:
     """The exit code that the ledger's rows for these photos amount to."""
     ledger = Ledger(folder)
     keys = {s.key for s in data.requested.sources} | {key for key, _ in data.requested.broken}
-    if keys <= ledger.finished():
+    stream = data.stream
+    stopped = stream is not None and stream.stop_requested
+    if stream is not None and stream.left:
+        return EXIT_INTERRUPTED
+    finished = ledger.finished()
+    if stopped:  # on other ranks, whose groups are not known here
+        sources = {source.key: source for source in data.requested.sources}
+        finished, _ = finished_and_changed(ledger, sources)
+    if keys <= finished:
         return EXIT_DONE
-    stopped = data.stream is not None and data.stream.stop_requested
     return EXIT_INTERRUPTED if stopped or not keys <= set(ledger.rows()) else EXIT_PROBLEMS

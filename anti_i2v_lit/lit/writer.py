@@ -21,9 +21,11 @@ from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.cloaking.loop import Judgement
 from anti_i2v_lit.cloaking.transforms import transform_models
 from anti_i2v_lit.data.folder import SourceFile
+from anti_i2v_lit.data.writing import member_name, output_names
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.datamodule import LoadedPhoto, PhotoDataModule, WorkGroup
 from anti_i2v_lit.lit.shards import ShardWriter, check_out_format, stage_caption
+from anti_i2v_lit.lit.targets import Targets, check_shards
 from anti_i2v_lit.settings import Settings
 
 Listener = Callable[[Row], None]
@@ -56,12 +58,13 @@ class CloakWriter(pl.Callback):
         self.ledger = Ledger(self.out)
         self._finishers: dict[Path, Finisher] = {}
         self._shards: ShardWriter | None = None
+        self._targets = Targets(self.out, (), {})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the ledger; record what could not even be opened as a file.
 
         Raises:
-            ValueError: the folder was made with other settings.
+            ValueError: the folder was made with other settings, or holds tars of somebody else.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PhotoDataModule), "pass datamodule=PhotoDataModule(...) to fit"
@@ -69,12 +72,25 @@ class CloakWriter(pl.Callback):
         self._shards = ShardWriter(self.out, listings, self.ledger)
         if data.stream is not None:
             self._shards.expect(data.stream.groups)
+        assert isinstance(pl_module, CloakModule)
+        check_shards(self.out, listings, self.ledger)
+        self._look_at_targets(data, pl_module)
         if trainer.is_global_zero:
             self.ledger.open(self.settings.identity())
             for key, reason in data.scanned.broken:
                 self._append(Row(key=key, status="failed", reason=reason))
             self.ledger.sync()
         trainer.strategy.barrier("ledger opened")
+
+    def _look_at_targets(self, data: PhotoDataModule, module: CloakModule) -> None:
+        """Find out which names are taken by files of somebody else; their photos fail."""
+        if data.stream is None:
+            return
+        todo = data.stream.todo()
+        names = {s.key: self._name(s) for s in todo if not self._waits_for_shard(s)}
+        self._targets = Targets(self.out, data.requested.sources, names)
+        steps = self.settings.attack.steps
+        data.stream.blocked = self._targets.blocked(self.ledger, module.store, steps)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the other ranks, so that report and exit code know all rows."""
@@ -152,6 +168,8 @@ class CloakWriter(pl.Callback):
                 output=self.settings.output,
                 out=out,
                 staging=staging_folder(self.out),
+                # The stage of shards lies in the folder's own state.
+                check=self._targets.check if out == self.out else lambda key, target: None,
             )
         return self._finishers[out]
 
@@ -169,6 +187,12 @@ class CloakWriter(pl.Callback):
 
     def _waits_for_shard(self, source: SourceFile) -> bool:
         return source.sample is not None and self.out_format == "shards"
+
+    def _name(self, source: SourceFile) -> str:
+        """Name of the cloak, relative to the folder of cloaks or to the stage of shards."""
+        if self._waits_for_shard(source):
+            return member_name(source.key, self.settings.output)
+        return output_names([source.key], self.settings.output)[source.key]
 
     def _record_broken(self, group: WorkGroup) -> None:
         for key, reason in group.broken.items():
@@ -194,7 +218,7 @@ class CloakWriter(pl.Callback):
         waits, started = self._waits_for_shard(loaded.source), time.perf_counter()
         finisher = self.finisher(module, shard_stage(self.out) if waits else self.out)
         try:
-            verdict = finisher.finish(job, loaded.source, loaded.decoded)
+            verdict = finisher.finish(job, loaded.decoded, self._name(loaded.source))
             if waits and not verdict.complaints:
                 stage_caption(self.out, job.key, loaded.decoded.caption)
         except PhotoFailure as failure:

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from anti_i2v_lit.checks import PhotoFailure
-from anti_i2v_lit.cloaking.finishing import Finisher, share_kept
+from anti_i2v_lit.cloaking.finishing import Finisher, memory_errors, publish, share_kept
 from anti_i2v_lit.cloaking.gate import GateConfig
 from anti_i2v_lit.cloaking.job import PhotoJob
 from anti_i2v_lit.data.folder import SourceFile
@@ -56,10 +56,11 @@ class Case:
             output=OutputConfig(),
             out=self.out,
             staging=folder / "staging",
+            check=lambda key, path: None,
         )
 
     def finish(self):
-        return self.finisher.finish(self.job, self.source, self.photo)
+        return self.finisher.finish(self.job, self.photo, self.job.key)
 
     def staged(self) -> list[Path]:
         return [p for p in (self.finisher.staging).rglob("*") if p.is_file()]
@@ -141,6 +142,53 @@ def test_a_cloak_that_changes_nothing_is_a_failure_and_leaves_nothing(tmp_path: 
     with pytest.raises(PhotoFailure, match="equals the photo"):
         case.finish()
     assert not case.out.exists() and not case.staged()
+
+
+def test_memory_that_torch_lacks_while_finishing_costs_one_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tmp_path, "photo.png", steps=1)
+
+    def hungry(*_: object) -> None:
+        torch.empty(10**15)
+
+    monkeypatch.setattr("anti_i2v_lit.cloaking.finishing.measure_change", hungry)
+    with pytest.raises(PhotoFailure, match="not enough memory"):
+        case.finish()
+    monkeypatch.setattr(case.loop, "judge_all", hungry)
+    with pytest.raises(PhotoFailure, match="not enough memory"):
+        case.finish()
+    assert not case.out.exists() and not case.staged()
+    with pytest.raises(RuntimeError, match="shape"), memory_errors():
+        torch.zeros(2) @ torch.zeros(3, 1)
+
+
+def test_nothing_is_put_in_place_of_what_the_check_refuses(tmp_path: Path) -> None:
+    case = Case(tmp_path, "photo.png", steps=2)
+    case.out.mkdir()
+    (case.out / "photo.png").write_bytes(b"somebody else's")
+
+    def refuses(key: str, path: Path) -> None:
+        assert (key, path) == ("photo.png", case.out / "photo.png")
+        raise PhotoFailure("taken")
+
+    case.finisher.check = refuses
+    with pytest.raises(PhotoFailure, match="taken"):
+        case.finish()
+    assert (case.out / "photo.png").read_bytes() == b"somebody else's" and not case.staged()
+
+
+def test_a_rename_that_is_not_durable_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "staged").write_bytes(b"x")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        publish(tmp_path / "staged", tmp_path / "out" / "p.png")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_share_kept_is_a_projection() -> None:
