@@ -17,6 +17,25 @@ from anti_i2v_lit.checks import did_you_mean
 
 C = TypeVar("C")
 
+# Settings of cloaks that change no byte of one: limits on what is read, and where the embeddings
+# of texts are kept. (Their device changes last bits, and with them the cloak.)
+_SECTIONS_ASIDE = ("reading",)
+_SURROGATES_ASIDE = ("prompt_cache",)
+
+
+def deciding(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Of plain settings of cloaks, those that decide the bytes; folders made before keep more."""
+    found = {k: v for k, v in plain.items() if k not in _SECTIONS_ASIDE}
+    nodes = found.get("surrogates")
+    if isinstance(nodes, list):
+        found["surrogates"] = [
+            {k: v for k, v in node.items() if k not in _SURROGATES_ASIDE}
+            if isinstance(node, Mapping)
+            else node
+            for node in nodes
+        ]
+    return found
+
 
 def parse_config(cls: type[C], fields: Mapping[str, Any], where: str) -> C:
     """Fill a keyword-only dataclass from a mapping, with type checks and its own checks.

@@ -20,6 +20,7 @@ from anti_i2v_lit.cloaking.references import reference_files
 from anti_i2v_lit.cloaking.transforms import build_transforms
 from anti_i2v_lit.config import (
     check_sections,
+    deciding,
     digest,
     parse_config,
     parse_override,
@@ -113,7 +114,7 @@ class Settings:
 
     def identity(self) -> dict[str, Any]:
         """What decides the bytes of a cloak: part of `plain`, and the files that it names."""
-        plain = {k: v for k, v in self.plain().items() if k not in EXECUTION}
+        plain = {k: v for k, v in deciding(self.plain()).items() if k not in EXECUTION}
         plain["models"] = [
             model_digest(node["name"], str(node.get("path", ""))) for node in self.surrogates
         ]

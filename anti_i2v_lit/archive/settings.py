@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from anti_i2v_lit.archive.files import STATE_FOLDER, write_whole
+from anti_i2v_lit.config import deciding
 
 _ABSENT = object()
 _HEAD = "# Settings of this folder. Every run that continues it must have the same ones.\n"
@@ -64,8 +65,11 @@ def plain(value: Any, where: str = "settings") -> Any:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """List differing fields, as "attack.budget_8bit: 16 there, 8 here"."""
-    old, new = _flatten(plain(there), ""), _flatten(plain(here), "")
+    """List differing fields, as "attack.budget_8bit: 16 there, 8 here".
+
+    Those that decide no byte of a cloak may differ, or be missing on one side.
+    """
+    old, new = (_flatten(plain(deciding(settings)), "") for settings in (there, here))
     names = [*old, *(n for n in new if n not in old)]
     return [
         f"{name}: {_show(old.get(name, _ABSENT))} there, {_show(new.get(name, _ABSENT))} here"

@@ -126,6 +126,17 @@ def test_other_settings_are_refused_field_by_field(tmp_path):
     assert "--out" in lines[-1]
 
 
+def test_limits_on_reading_and_places_of_caches_may_change(tmp_path):
+    node = {"name": "cogvideox", "path": "p", "prompt_device": "cpu"}
+    old = {"seed": 1, "surrogates": [{**node, "prompt_cache": "/a"}], "reading": {"limit": 200}}
+    Ledger(tmp_path).open(old)
+    Ledger(tmp_path).append(cloaked("a"))
+    Ledger(tmp_path).open({**old, "reading": {"limit": 300}})
+    Ledger(tmp_path).open({"seed": 1, "surrogates": [node]})
+    with pytest.raises(ValueError, match=r"surrogates\[0\]\.prompt_device: 'cpu' there"):
+        Ledger(tmp_path).open({"seed": 1, "surrogates": [{**node, "prompt_device": "cuda"}]})
+
+
 @pytest.mark.parametrize("value", [1e-5, "1e-5", "no", "16", True, 1, "${x}", "名", -0.25, [[]]])
 def test_settings_keep_their_types_through_yaml(tmp_path, value):
     Ledger(tmp_path).open({"a": {"b": value}})

@@ -263,6 +263,15 @@ def test_settings_are_plain_json(fast_settings: Settings) -> None:
     assert json.loads(json.dumps(fast_settings.identity())) == fast_settings.identity()
 
 
+def test_what_changes_no_byte_is_no_part_of_the_identity() -> None:
+    words = ["reading.max_megapixels=300", "reading.memory_fraction=0.5"]
+    words.append("surrogates.0.prompt_cache=/elsewhere")
+    assert load_settings(overrides=words).identity() == load_settings().identity()
+    assert load_settings(overrides=words).digest() == load_settings().digest()
+    other = load_settings(overrides=["surrogates.0.prompt_device=cuda"])
+    assert other.identity() != load_settings().identity()
+
+
 def test_a_folder_is_not_continued_with_other_weights(
     fast_settings: Settings, photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
