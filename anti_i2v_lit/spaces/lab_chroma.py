@@ -37,17 +37,16 @@ class LabChromaSpace(PerturbationSpace):
         """Settings of the chroma space.
 
         Attributes:
-            chroma_budget_lab: largest |change of a*| and of |b*|, in a*, b* units; left out, it
-                is 110 / 255 units per grey level of the attack's budget (6.9 at 16 levels).
+            budget_share: largest |change of a*| and of |b*|, as a share of 110 / 255 a*, b*
+                units per grey level of the attack's budget (6.9 units at 16 levels), in (0, 1].
         """
 
-        chroma_budget_lab: float | None = None
+        budget_share: float = 1.0
 
         def __post_init__(self) -> None:
-            if self.chroma_budget_lab is not None and not 0 < self.chroma_budget_lab <= 110:
+            if not 0 < self.budget_share <= 1:
                 raise ValueError(
-                    "chroma_budget_lab must be above 0 and at most 110 (a*, b* units), got "
-                    f"{self.chroma_budget_lab:g}; leave it out for 110 / 255 per grey level"
+                    f"budget_share must be above 0 and at most 1, got {self.budget_share:g}"
                 )
 
     def __init__(self, config: Config) -> None:
@@ -63,7 +62,7 @@ class LabChromaSpace(PerturbationSpace):
             offsets: [B, 2, H, W] in a*, b* units.
             low: [B, 3, H, W] smallest residual allowed in [0, 1] units, at most 0.
             high: [B, 3, H, W] largest residual allowed, at least 0.
-            budget_8bit: grey levels; sets the chroma budget if the settings do not.
+            budget_8bit: the attack's budget in grey levels.
 
         Returns:
             [B, 2, H, W]; offsets that were inside are returned bit for bit.
@@ -80,9 +79,7 @@ class LabChromaSpace(PerturbationSpace):
         return offsets
 
     def _limit(self, budget_8bit: float) -> float:
-        if self.config.chroma_budget_lab is not None:
-            return self.config.chroma_budget_lab
-        return LAB_UNITS_PER_LEVEL * budget_8bit
+        return self.config.budget_share * LAB_UNITS_PER_LEVEL * budget_8bit
 
     def _scales(self, photo: Tensor, budget_8bit: float) -> dict[str, Tensor]:
         return {"chroma": torch.full((1, 1, 1, 1), self._limit(budget_8bit)).to(photo)}
@@ -103,8 +100,8 @@ class LabChromaSpace(PerturbationSpace):
         return gradient.sign()
 
     def _step_shares(self, step: int, budget_8bit: float) -> dict[str, float]:
-        # A configured chroma budget is no reason to step otherwise.
-        return {"chroma": LAB_UNITS_PER_LEVEL * budget_8bit / self._limit(budget_8bit)}
+        # The scale carries the budget share; a step is not to shrink with it.
+        return {"chroma": 1.0 / self.config.budget_share}
 
 
 def _residual(lab: Tensor, offsets: Tensor) -> Tensor:
