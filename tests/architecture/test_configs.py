@@ -55,3 +55,12 @@ def test_another_space_takes_none_of_the_former_ones_fields() -> None:
     assert by_word.space == by_value.space == {"name": "rgb"}
     kept = load_settings(overrides=["space.name=dual", "space.alternate_every=0"])
     assert kept.space["low_frequency"] == load_settings().space["low_frequency"]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.stem != "rgb_pgd"], ids=lambda p: p.stem
+)
+def test_another_model_is_attacked_with_the_terms_of_the_defaults(path: Path) -> None:
+    """Presets list objectives to name their model's taps only: no term is lost on the way."""
+    terms = [(o["name"], o.get("weight", 1.0)) for o in load_settings(path).objectives]
+    assert terms == [(o["name"], o["weight"]) for o in load_settings().objectives]
