@@ -11,13 +11,13 @@ import yaml
 from omegaconf import OmegaConf
 
 from anti_i2v_lit.bench.noise import write_noise
-from anti_i2v_lit.checkpoints import model_digest
 from anti_i2v_lit.checks import check_at_least
 from anti_i2v_lit.cloaking.build import build_surrogates
 from anti_i2v_lit.cloaking.transforms import transform_models
 from anti_i2v_lit.config import digest, parse_config
 from anti_i2v_lit.data.folder import SourceFile, scan
 from anti_i2v_lit.evaluation.knowledge import took_part
+from anti_i2v_lit.evaluation.model_files import rows_digest
 from anti_i2v_lit.exit_codes import EXIT_INTERRUPTED
 from anti_i2v_lit.lit.run import cloak
 from anti_i2v_lit.settings import Settings, load_settings
@@ -192,7 +192,7 @@ def known_models(plan: TablePlan, overrides: Sequence[str]) -> dict[str, tuple[s
 
 def fingerprint(node: Mapping[str, Any]) -> str:
     """Digest of a component's settings and of the files behind its `path`."""
-    return digest([dict(node), model_digest(str(node["name"]), str(node.get("path", "")))])
+    return digest([dict(node), rows_digest(str(node["name"]), str(node.get("path", "")))])
 
 
 def _view_size(settings: Settings) -> tuple[int, int]:
