@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         amount = amount_of(plan, **wanted)
         print(
             f"{arguments.table}: {len(plan.rows)} rows; photo-steps {amount.photo_steps_left} of "
-            f"{amount.photo_steps}, clips {amount.clips_left} of {amount.clips} still to do"
+            f"{amount.photo_steps}, clips {amount.clips_left} of {amount.clips} still to do "
+            "(more if files, models or this program changed since)"
         )
         return 0
     try:
