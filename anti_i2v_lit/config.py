@@ -17,10 +17,11 @@ from anti_i2v_lit.checks import did_you_mean
 
 C = TypeVar("C")
 
-# Settings of cloaks that change no byte of one: limits on what is read, and where the embeddings
-# of texts are kept. (Their device changes last bits, and with them the cloak.)
+# Settings of cloaks that change no byte of one: limits on what is read, where the embeddings of
+# texts are kept (their device changes last bits, and with them the cloak), and whether what the
+# backward pass needs is kept or computed again by the same operations.
 _SECTIONS_ASIDE = ("reading",)
-_SURROGATES_ASIDE = ("prompt_cache",)
+_SURROGATES_ASIDE = ("prompt_cache", "activation_checkpointing")
 
 
 def deciding(plain: Mapping[str, Any]) -> dict[str, Any]:

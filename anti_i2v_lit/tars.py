@@ -12,6 +12,7 @@ import os
 import tarfile
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,11 +86,18 @@ class _HashingStream:
         return self._stream.write(data)
 
 
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> TarDigest:
+def write_tar(
+    path: Path, members: Iterable[tuple[str, bytes]], permissions: int | None = None
+) -> TarDigest:
     """Write (name, content) pairs, in their order, as a tar that is whole or absent.
 
     Times, owners and modes are fixed, so that equal members give equal bytes. One member is in
     memory at a time.
+
+    Args:
+        path: the tar.
+        members: what it will hold.
+        permissions: of the file; None: those of the process.
 
     Raises:
         OSError: disk full, no permission; `path` is then as it was.
@@ -99,6 +107,9 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> TarDigest:
     count = 0
     try:
         with temporary.open("xb") as stream:
+            if permissions is not None:
+                with suppress(OSError):  # file systems without permissions
+                    temporary.chmod(permissions)
             hashing = _HashingStream(stream)
             with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
                 for name, content in members:

@@ -22,6 +22,7 @@ __all__ = [
     "encode_photo",
     "member_name",
     "output_names",
+    "permissions_like",
     "remove_partials",
     "write_photo",
 ]
@@ -48,7 +49,7 @@ def write_photo(photo: DecodedPhoto, path: Path, config: OutputConfig) -> str:
     data = encode_photo(photo, config)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_durably(path, data, _mode_like(photo.path))
+        _replace_durably(path, data, permissions_like(photo.path))
     except OSError as error:
         raise PhotoFailure(f"cannot write {path}: {error.strerror or error}") from error
     return hashlib.sha256(data).hexdigest()
@@ -101,6 +102,15 @@ def member_name(key: str, config: OutputConfig) -> str:
     return PurePosixPath(key).with_suffix(".png").as_posix()
 
 
+def permissions_like(original: Path) -> int | None:
+    """Permissions for a cloak; None, the process' own, where the original cannot be asked."""
+    try:
+        place = holder(original)
+        return ((place[0] if place else original).stat().st_mode & 0o666) | 0o600
+    except (OSError, ValueError):
+        return None
+
+
 def remove_partials(folder: Path) -> int:
     """Delete unfinished files that killed runs left below a folder; returns how many.
 
@@ -110,15 +120,6 @@ def remove_partials(folder: Path) -> int:
     for path in found:
         path.unlink(missing_ok=True)
     return len(found)
-
-
-def _mode_like(original: Path) -> int | None:
-    """Permissions for a cloak; None, the process' own, where the original cannot be asked."""
-    try:
-        place = holder(original)
-        return ((place[0] if place else original).stat().st_mode & 0o666) | 0o600
-    except (OSError, ValueError):
-        return None
 
 
 def _replace_durably(path: Path, data: bytes, mode: int | None = None) -> None:

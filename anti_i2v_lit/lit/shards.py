@@ -28,6 +28,7 @@ from anti_i2v_lit.archive.outputs import (
 from anti_i2v_lit.archive.row import Row, encode_row
 from anti_i2v_lit.checks import PhotoFailure, check_in
 from anti_i2v_lit.data.shards.listing import ShardListing
+from anti_i2v_lit.data.writing import permissions_like
 from anti_i2v_lit.tars import write_tar
 
 OUT_FORMATS = ("shards", "folder")
@@ -117,7 +118,8 @@ class ShardWriter:
                 )
                 return
             kept = {key: caption for key, caption in captions.items() if caption in there}
-            write_tar(tar, self._members(listing, rows, kept))
+            like = permissions_like(Path(listing.shard.url))
+            write_tar(tar, self._members(listing, rows, kept), like)
             shutil.rmtree(stage, ignore_errors=True)
 
     def _members(

@@ -17,6 +17,7 @@ from anti_i2v_lit.archive.ledger import Ledger
 from anti_i2v_lit.archive.status import status
 from anti_i2v_lit.archive.verify import verify
 from anti_i2v_lit.cli.main import main
+from anti_i2v_lit.data.folder import scan
 from anti_i2v_lit.lit.cloak_module import CloakModule
 from anti_i2v_lit.lit.planning import plan
 from anti_i2v_lit.lit.run import cloak
@@ -91,6 +92,22 @@ def test_shards_give_the_bytes_of_files_and_come_back_as_shards(
     monkeypatch.setattr(CloakModule, "_new_job", None)
     assert cloak(settings, photos=[spec], out=out) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_photos_written_as_png_make_shards_that_are_read_again(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    photos = [(f"{n}.jpg", photo_bytes(n, "JPEG")) for n in range(2)]
+    write(tmp_path / "p.tar", photos).chmod(0o600)
+    words = ["attack.steps=1", "attack.num_draws=1", "output.format=png"]
+    settings = load_settings(values=fast_values(tiny_checkpoint), overrides=words)
+    assert cloak(settings, photos=[str(tmp_path / "p.tar")], out=tmp_path / "out") == 0
+    found = scan([str(tmp_path / "out" / "p.tar")], tmp_path / "again")
+    assert [s.key for s in found.sources] == ["p/0.png", "p/1.png"] and not found.broken
+    rows = Ledger(tmp_path / "out").rows()
+    assert [rows[f"p/{n}.jpg"].output for n in range(2)] == ["p.tar/0.png", "p.tar/1.png"]
+    assert verify(tmp_path / "out") == []
+    assert (tmp_path / "out" / "p.tar").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_folder_is_complete_when_all_parts_have_run(

@@ -266,10 +266,23 @@ def test_settings_are_plain_json(fast_settings: Settings) -> None:
 def test_what_changes_no_byte_is_no_part_of_the_identity() -> None:
     words = ["reading.max_megapixels=300", "reading.memory_fraction=0.5"]
     words.append("surrogates.0.prompt_cache=/elsewhere")
+    words.append("surrogates.0.activation_checkpointing=true")
     assert load_settings(overrides=words).identity() == load_settings().identity()
     assert load_settings(overrides=words).digest() == load_settings().digest()
     other = load_settings(overrides=["surrogates.0.prompt_device=cuda"])
     assert other.identity() != load_settings().identity()
+
+
+def test_activations_that_are_computed_again_change_no_byte(
+    photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    found = []
+    for on in ("false", "true"):
+        words = ["attack.steps=3", f"surrogates.0.activation_checkpointing={on}"]
+        settings = load_settings(values=fast_values(tiny_checkpoint), overrides=words)
+        cloak(settings, photos=[str(photo_folder / "astronaut.png")], out=tmp_path / on)
+        found.append(digests(tmp_path / on))
+    assert found[0] == found[1] != {}
 
 
 def test_a_folder_is_not_continued_with_other_weights(

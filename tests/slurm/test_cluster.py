@@ -81,6 +81,16 @@ def test_an_array_does_every_part(login: LocalCluster, capsys: pytest.CaptureFix
     assert len(list(Path("out/.anti_i2v/slurm/logs").glob(f"array-{job}_*.out"))) == 4
 
 
+def test_logs_lie_in_a_folder_of_any_name(
+    login: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = 'my "50%d" cloaks'
+    assert main(["submit", "array", "p-0.tar", "--out", out, "--site", "site.yaml"]) == 0
+    (job,) = re.findall(r"^job (\d+):", capsys.readouterr().out, re.MULTILINE)
+    assert wait_over(login, job) == ["COMPLETED"]
+    assert Path(out, ".anti_i2v", "slurm", "logs", f"array-{job}_0.out").is_file()
+
+
 def test_the_warning_requeues_a_job_over_two_nodes_which_continues(
     login: LocalCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
