@@ -57,6 +57,15 @@ def read_photo(source: SourceFile, config: ReadingConfig) -> DecodedPhoto:
     )
 
 
+def source_digest(source: SourceFile, config: ReadingConfig) -> str:
+    """SHA-256 of a photo's file, which need not be decoded for it.
+
+    Raises:
+        PhotoFailure: unreadable or empty.
+    """
+    return hashlib.sha256(_content_of(source, config)[0]).hexdigest()
+
+
 def _content_of(source: SourceFile, config: ReadingConfig) -> tuple[bytes, str]:
     """The file's bytes and the photo's caption."""
     if source.sample is None:

@@ -20,7 +20,7 @@ from anti_i2v_lit.cloaking.peers import Alone, Peers
 from anti_i2v_lit.data.faces import Face, FaceDetector
 from anti_i2v_lit.data.folder import Scan, SourceFile, scan
 from anti_i2v_lit.data.photo import DecodedPhoto
-from anti_i2v_lit.data.reading import read_photo
+from anti_i2v_lit.data.reading import read_photo, source_digest
 from anti_i2v_lit.data.writing import output_names
 from anti_i2v_lit.lit.dealing import deal, plan_all, plan_groups
 from anti_i2v_lit.lit.finished import finished_and_changed, is_stream
@@ -162,8 +162,10 @@ class GroupStream(IterableDataset[WorkGroup]):
             # Before it is read: what replaces it from now on has another time.
             changed = None if is_stream(source) else mtime_ns(source.path)
             try:
+                if not is_stream(source) and self._is_settled(source):
+                    continue
                 decoded = read_photo(source, self.settings.reading)
-                if decoded.source_sha256 == self.settled.get(key):
+                if decoded.source_sha256 == self.settled.get(key):  # a pipe, readable once
                     continue
                 faces = tuple(self._faces(decoded))
             except PhotoFailure as failure:
@@ -177,6 +179,11 @@ class GroupStream(IterableDataset[WorkGroup]):
                 source=source, mtime_ns=changed, decoded=decoded, faces=faces
             )
         return group
+
+    def _is_settled(self, source: SourceFile) -> bool:
+        """Whether a row holds for these bytes; a moved archive is not decoded to find out."""
+        known = self.settled.get(source.key)
+        return known is not None and known == source_digest(source, self.settings.reading)
 
     @torch.no_grad()
     def _faces(self, decoded: DecodedPhoto) -> list[Face]:

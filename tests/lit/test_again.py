@@ -141,6 +141,20 @@ def test_another_photo_of_the_same_name_is_not_taken_for_done(
     assert digests(out) == before
 
 
+def test_a_moved_archive_is_recognised_by_its_bytes_and_not_decoded(
+    photo_folder: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = one_photo(photo_folder, tmp_path), tmp_path / "out"
+    settings = quick(tiny_checkpoint)
+    assert cloak(settings, photos=[str(folder)], out=out) == 0
+    before = (out / "manifest.jsonl").read_bytes()
+    moved = folder.rename(tmp_path / "moved")
+    decoded: list[SourceFile] = []
+    monkeypatch.setattr(datamodule, "read_photo", lambda source, _: decoded.append(source))
+    assert cloak(settings, photos=[str(moved)], out=out) == 0
+    assert decoded == [] and (out / "manifest.jsonl").read_bytes() == before
+
+
 def test_a_group_keeps_its_progress_when_one_of_its_photos_is_gone() -> None:
     assert plan_groups(["a", "c", "d"], set(), [("a", "b", "c")], 3) == [("a", "b", "c"), ("d",)]
 
