@@ -13,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
+from anti_i2v_lit.ops.pixel_limit import without_pixel_limit
 from anti_i2v_lit.tars import open_path
 
 THUMBNAIL_PIXELS = 240
@@ -113,7 +114,7 @@ def _read(path: Path) -> tuple[Pixels | None, str]:
     """Upright 8-bit sRGB pixels [H, W, 3], or None and why not."""
     pillow_heif.register_heif_opener()
     try:
-        with open_path(path) as stream, Image.open(stream) as image:
+        with without_pixel_limit(), open_path(path) as stream, Image.open(stream) as image:
             upright = ImageOps.exif_transpose(image)
         return np.asarray(_to_srgb(upright)), ""
     except FileNotFoundError:

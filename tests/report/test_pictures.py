@@ -163,3 +163,11 @@ def test_a_residual_like_noise_can_be_shown(tmp_path):
     found = photo_pictures(tmp_path / "a.png", tmp_path / "b.png", with_crop=True)
     assert not found.whole.problem and found.crop is not None
     assert found.crop.residual.startswith("data:image/jpeg;base64,")
+
+
+def test_photos_above_pillows_limit_are_shown(tmp_path, astronaut, monkeypatch):
+    """Phones write 200 megapixels, which Pillow takes for a bomb; the limit is set lower here."""
+    Image.fromarray(astronaut).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    seen = photo_pictures(tmp_path / "a.png", tmp_path / "a.png", with_crop=False)
+    assert seen.whole.problem == "" and seen.whole.photo
