@@ -10,6 +10,7 @@ from pathlib import Path
 from anti_i2v_lit.tars import TEMPORARY_SUFFIX
 
 STATE_FOLDER = ".anti_i2v"
+_BLOCK_BYTES = 1 << 16
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -56,6 +57,23 @@ def clean_temporaries(folder: Path) -> int:
                 Path(parent, name).unlink(missing_ok=True)
                 removed += 1
     return removed
+
+
+def drop_torn_line(descriptor: int) -> None:
+    """Cut a file of lines after its last newline, which is looked for block by block.
+
+    Only for the holder of the file's lock: the torn line may be one that is being written.
+    """
+    size = end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _BLOCK_BYTES)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
 
 
 def sha256_of(path: Path) -> str:

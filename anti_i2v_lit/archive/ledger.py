@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anti_i2v_lit.archive.files import sync_folder
+from anti_i2v_lit.archive.files import drop_torn_line, sync_folder
 from anti_i2v_lit.archive.in_flight import InFlightStore
 from anti_i2v_lit.archive.lock import try_lock
 from anti_i2v_lit.archive.outputs import OutputsThere, open_output, output_exists
@@ -29,7 +29,6 @@ from anti_i2v_lit.archive.stored import StoredRows
 __all__ = ["MANIFEST", "STATUSES", "Ledger", "Row"]
 
 MANIFEST = "manifest.jsonl"
-_TAIL_BYTES = 1 << 16
 
 
 class Ledger:
@@ -160,7 +159,7 @@ class Ledger:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             _lock_and_wait(descriptor)
-            _drop_torn_line(descriptor)
+            drop_torn_line(descriptor)
             self._catch_up()
             self._check_retry(row)
             if self._says_already(row):
@@ -238,19 +237,6 @@ class Ledger:
 def _lock_and_wait(descriptor: int) -> None:
     if not try_lock(descriptor, fcntl.LOCK_EX):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _drop_torn_line(descriptor: int) -> None:
-    size = end = os.fstat(descriptor).st_size
-    while end > 0:
-        start = max(0, end - _TAIL_BYTES)
-        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(descriptor, end)
 
 
 def _write_all(descriptor: int, line: bytes) -> None:

@@ -7,7 +7,6 @@ is cut off by nobody but the next holder of its file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -15,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-_UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-_BLOCK = 1 << 16
+from anti_i2v_lit.archive.files import drop_torn_line
+from anti_i2v_lit.archive.lock import try_lock
 
 
 class NotWritten(OSError):
@@ -73,7 +72,7 @@ class Journal:
         except OSError as error:
             if self._descriptor is not None:
                 with contextlib.suppress(OSError):  # then the file's next holder cuts it
-                    _drop_torn_line(self._descriptor)
+                    drop_torn_line(self._descriptor)
             self.close()
             where = self._folder / self._name
             raise NotWritten(error.errno, error.strerror, f"{where}*.jsonl") from error
@@ -99,33 +98,8 @@ class Journal:
             name = f"{self._name}-{number}.jsonl" if number else f"{self._name}.jsonl"
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
             descriptor = os.open(self._folder / name, flags, 0o644)
-            if _try_lock(descriptor):
-                _drop_torn_line(descriptor)
+            if try_lock(descriptor, fcntl.LOCK_EX):
+                drop_torn_line(descriptor)
                 return descriptor
             os.close(descriptor)
             number += 1
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-    return True
-
-
-def _drop_torn_line(descriptor: int) -> None:
-    """Cut the file after its last newline; it is looked for block by block from the end."""
-    size = end = os.fstat(descriptor).st_size
-    while end:
-        start = max(0, end - _BLOCK)
-        place = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if place >= 0:
-            end = start + place + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(descriptor, end)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from anti_i2v_lit.archive.files import write_whole
 from anti_i2v_lit.evaluation.journal import Journal, NotWritten
 
 _FRAMES, _PICTURE = "frames", "picture"
@@ -102,17 +102,11 @@ class ResultStore:
             NotWritten: the folder takes no more data.
         """
         path = self.clip_path(name)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         tensors = {_FRAMES: clip} if picture is None else {_FRAMES: clip, _PICTURE: picture}
         data = save({n: (t * 255).round().to(torch.uint8) for n, t in tensors.items()})
         try:
-            with partial.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(partial, path)
+            write_whole(path, data)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise NotWritten(error.errno, error.strerror, str(path)) from error
 
     def load_clip(self, name: str) -> Tensor | None:
