@@ -118,10 +118,10 @@ class Ledger:
         """Return the outputs that any line names, also one that a later line replaced."""
         try:
             with self._path.open("rb") as stream:
-                lines = [json.loads(line) for line in stream if line.endswith(b"\n")]
+                lines = (json.loads(line) for line in stream if line.endswith(b"\n"))
+                return {line["output"] for line in lines if line.get("output")}
         except FileNotFoundError:
             return set()
-        return {line["output"] for line in lines if line.get("output")}
 
     def append(self, row: Row) -> None:
         """Add one line and wait until it is on the disk; see `add`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,17 +79,18 @@ class Originals:
 
     def __init__(self, sources: Sequence[SourceFile]) -> None:
         paths = {s.path if s.sample is None else Path(s.sample.shard.url) for s in sources}
-        self._places = {place for path in paths for place in _places(path)}
+        real_folder = functools.cache(os.path.realpath)  # one walk per folder, not per photo
+        self._places = {place for path in paths for place in _places(path, real_folder)}
 
     def __contains__(self, target: Path) -> bool:
         """Whether writing to a path would replace an original, however links lead there."""
-        return not self._places.isdisjoint(_places(target))
+        return not self._places.isdisjoint(_places(target, os.path.realpath))
 
 
-def _places(path: Path) -> set[str]:
+def _places(path: Path, real_folder: Callable[[Path], str]) -> set[str]:
     """What a path is, and what it leads to if its last part is a link."""
-    folder = os.path.realpath(path.parent)
-    return {os.path.join(folder, path.name), os.path.realpath(path)}
+    place = os.path.join(real_folder(path.parent), path.name)
+    return {place, os.path.realpath(place)} if os.path.islink(place) else {place}
 
 
 def scan(inputs: Sequence[str], out: Path) -> Scan:

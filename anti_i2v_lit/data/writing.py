@@ -106,7 +106,7 @@ def permissions_like(original: Path) -> int | None:
     """Permissions for a cloak; None, the process' own, where the original cannot be asked."""
     try:
         place = holder(original)
-        return ((place[0] if place else original).stat().st_mode & 0o666) | 0o600
+        return ((place[0] if place else original).stat().st_mode & 0o644) | 0o600
     except (OSError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anti_i2v_lit.checkpoints import EMBEDDED, PACKAGED, packaged_folder
 
-WHOLE_BYTES = 2 << 30  # larger files are known by both ends, their size and time of change
+WHOLE_BYTES = 2 << 30  # larger files are known by both ends and their size
 _EDGE_BYTES = 1 << 20
 _PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 _WEIGHTS = {".safetensors"} | _PICKLES
@@ -19,8 +19,9 @@ _SETTINGS = {".json", ".yaml"}
 def rows_digest(name: str, path: str) -> str:
     """SHA-256 over a model's files, for the identity of rows; "" where there are no weights.
 
-    Settings and weight files of 2 GiB at most count with all their bytes. Larger ones count with
-    their first and last MiB, size and time of change: a copy that keeps no times is another model.
+    Settings and weight files of 2 GiB at most count with all their bytes, larger ones with their
+    size, first and last MiB; times do not count, as copies on the disks of several nodes are one
+    model.
 
     Args:
         name: registered name of the generator.
@@ -33,7 +34,6 @@ def rows_digest(name: str, path: str) -> str:
     for file in sorted([*weights, *_files(folder, _SETTINGS)]):
         status = file.stat()
         line = f"{file.relative_to(folder)} {status.st_size} {content_digest(file)}"
-        line += f" {status.st_mtime_ns}" if status.st_size > WHOLE_BYTES else ""
         state.update(f"{line}\n".encode(errors="surrogateescape"))
     return state.hexdigest()
 

@@ -193,7 +193,8 @@ def exit_code(folder: Path, data: PhotoDataModule) -> int:
     if stream is not None and stream.left:
         return EXIT_INTERRUPTED
     finished = ledger.finished()
-    if stopped:  # on other ranks, whose groups are not known here
+    if stopped and data.trainer is not None and data.trainer.world_size > 1:
+        # The groups of other ranks are not known here.
         sources = {source.key: source for source in data.requested.sources}
         finished, _ = finished_and_changed(ledger, sources)
     if keys <= finished:

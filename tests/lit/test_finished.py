@@ -60,6 +60,8 @@ def test_groups_that_were_gone_through_are_not_left(tmp_path: Path) -> None:
         assert not group.loaded, "only touched, not changed"
         group.done = True
     assert data.stream.left == 0 and exit_code(out, data) == EXIT_DONE
+    data.stream.stop_requested = True  # after the last group: nothing is left to be interrupted
+    assert exit_code(out, data) == EXIT_DONE
 
 
 def test_a_plan_counts_changed_originals_as_work(tmp_path: Path) -> None:
