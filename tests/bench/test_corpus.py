@@ -55,8 +55,11 @@ def test_a_program_is_watched_with_its_children_and_stopped_at_its_limit(
 ) -> None:
     ready = tmp_path / "ready"
     child = (
-        "import pathlib, time; block = bytearray(80_000_000); "
-        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+        "import os, pathlib, time\n"
+        "parent, block = os.getppid(), bytearray(80_000_000)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "while os.getppid() == parent:\n"  # nothing is left behind when the parent is stopped
+        "    time.sleep(0.05)\n"
     )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     words = [sys.executable, "-c", parent]
