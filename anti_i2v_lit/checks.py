@@ -81,3 +81,13 @@ def check_between(value: float, low: float, high: float, field: str) -> None:
     """
     if not low <= value <= high:
         raise ValueError(f"{field} must be between {low:g} and {high:g}, got {value:g}")
+
+
+def check_share(value: float, field: str) -> None:
+    """Refuse a share outside (0, 1].
+
+    Raises:
+        ValueError: naming the field, the value and the bounds.
+    """
+    if not 0 < value <= 1:
+        raise ValueError(f"{field} must be above 0 and at most 1, got {value:g}")

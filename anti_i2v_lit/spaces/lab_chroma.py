@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from anti_i2v_lit.checks import check_share
 from anti_i2v_lit.ops.colour import lab_to_rgb, rgb_to_lab
 from anti_i2v_lit.spaces.base import Parameters, PerturbationSpace
 from anti_i2v_lit.spaces.bounds import clip, residual_bounds
@@ -44,10 +45,7 @@ class LabChromaSpace(PerturbationSpace):
         budget_share: float = 1.0
 
         def __post_init__(self) -> None:
-            if not 0 < self.budget_share <= 1:
-                raise ValueError(
-                    f"budget_share must be above 0 and at most 1, got {self.budget_share:g}"
-                )
+            check_share(self.budget_share, "budget_share")
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from anti_i2v_lit.checks import check_at_least, check_in
+from anti_i2v_lit.checks import check_at_least, check_in, check_share
 from anti_i2v_lit.ops.dct import analyse, low_frequency_count, synthesise
 from anti_i2v_lit.ops.quantise import straight_through
 from anti_i2v_lit.spaces.base import Parameters, PerturbationSpace
@@ -58,10 +58,8 @@ class LowFrequencySpace(PerturbationSpace):
         def __post_init__(self) -> None:
             check_in(self.step_rule, STEP_RULES, "step_rule")
             check_at_least(self.largest_step_rms, 1, "largest_step_rms")
-            for name in ("frequency_share", "budget_share"):
-                value = getattr(self, name)
-                if not 0 < value <= 1:
-                    raise ValueError(f"{name} must be above 0 and at most 1, got {value:g}")
+            check_share(self.frequency_share, "frequency_share")
+            check_share(self.budget_share, "budget_share")
 
     def __init__(self, config: Config) -> None:
         self.config = config
